@@ -1,0 +1,62 @@
+"""Task profiles: what a task needs of context and images, read from profiles.toml."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from qwenops.errors import BadInput
+from qwenops.units import pad
+
+# An image is wrapped in a start and an end marker: llama.cpp tools/mtmd/mtmd.cpp, add_media (b10435).
+IMAGE_MARKERS = 2
+CONTEXT_STEP = 256
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One task. Token counts; `context_goal` is the largest context the task can use."""
+
+    name: str
+    title: str
+    images: int
+    image_tokens: int
+    prompt_tokens: int
+    answer_tokens: int
+    context_goal: int
+
+    def floor(self, *, sees: bool, image_tokens: int) -> int:
+        """The smallest context that holds the task: every image in full, the prompt and the answer.
+
+        Rounded up to llama.cpp's own step of 256 cells (src/llama-context.cpp, b10435).
+        """
+        pictures = self.images * (min(image_tokens, self.image_tokens) + IMAGE_MARKERS) if sees else 0
+        return pad(pictures + self.prompt_tokens + self.answer_tokens, CONTEXT_STEP)
+
+
+def profiles() -> dict[str, Profile]:
+    """Every shipped profile by name."""
+    return {name: Profile(name=name, **row) for name, row in _data().items()}
+
+
+def profile(name: str) -> Profile:
+    """One profile; BadInput names the nearest when there is none of that name."""
+    known = profiles()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"--for {near[0]}" if near else ""
+    raise BadInput(f"there is no task {name!r}; there are {', '.join(known)}", do=hint or f"--for {next(iter(known))}")
+
+
+def _data() -> dict[str, dict[str, Any]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    text = resources.files("qwenops.plan").joinpath("profiles.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
