@@ -1,0 +1,236 @@
+"""The planner: among the given variants the best quant that fits with what the task needs, and the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from qwenops.errors import BadInput
+from qwenops.machine.types import Device, Machine
+from qwenops.memory.types import KV_TYPES, DeviceNeed, LoadSettings, Need
+from qwenops.model.types import Model
+from qwenops.plan.ground import Ground, ground
+from qwenops.plan.nearest import nearest
+from qwenops.plan.profile import CONTEXT_STEP, profile
+from qwenops.plan.search import (
+    Scene,
+    context_goal,
+    first_choice,
+    largest_context,
+    smallest_that_fits,
+    widen,
+)
+from qwenops.plan.types import Choice, Fits, Judged, Other, Plan, Wish
+from qwenops.runtime.types import Runtime
+from qwenops.units import human
+
+RUNNERS_UP = 3
+
+
+def plan(
+    models: Sequence[Model],
+    task: str,
+    machine: Machine,
+    runtime: Runtime | None,
+    wish: Wish | None = None,
+    *,
+    pick: int | None = None,
+    history: Any = None,
+) -> Plan:
+    """Choose quant, context, ubatch and placement for a task on a machine.
+
+    Everything on the devices, best quant first, then the largest context the task can use. `pick` takes the N-th of
+    the suggestions made when nothing fits. Raises BadInput for a wish that no variant can meet.
+    """
+    wish = wish or Wish()
+    _check(wish)
+    scene = _scene(task, ground(machine, runtime), wish, history)
+    variants = _ranked(models, wish)
+    starts = [first_choice(m, scene) for m in variants]
+
+    chosen: Judged | None = None
+    rejected: list[Other] = []
+    runners_up: list[Other] = []
+    for start in starts:
+        if chosen is not None and len(runners_up) >= RUNNERS_UP:
+            break
+        smallest = smallest_that_fits(start, scene)
+        if smallest.fits == "no" or (smallest.fits == "too close" and chosen is not None):
+            rejected.append(Other(smallest, why=_why_not(smallest, scene)))
+            continue
+        if chosen is not None:
+            wider = _widest_by_quick(smallest.choice, scene)
+            runners_up.append(Other(wider, why=_second_to(wider, chosen)))
+            continue
+        judged = widen(smallest.choice, scene)
+        if judged.fits == "yes":
+            chosen = judged
+        else:
+            rejected.append(Other(judged, why=_why_not(judged, scene)))
+
+    suggestions = () if chosen else nearest(tuple(starts), scene)
+    if pick is not None:
+        chosen = _picked(pick, chosen, suggestions, scene)
+    return Plan(
+        profile=task,
+        fits=chosen.fits if chosen else _closest([o.judged for o in rejected]),
+        chosen=chosen,
+        runners_up=tuple(runners_up),
+        rejected=tuple(rejected),
+        nearest=() if pick is not None else suggestions,
+        reasons=_reasons(chosen, scene) if chosen else (),
+        notes=scene.ground.notes,
+        devices=tuple(_device_entry(d, scene.ground) for d in scene.ground.devices),
+    )
+
+
+def _scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
+    from qwenops.memory import ladder
+
+    reserves: dict[tuple[str, LoadSettings], dict[str, int]] = {}
+
+    def reserve_of(model: Model, settings: LoadSettings) -> dict[str, int]:
+        key = (str(model.path), settings)
+        if key not in reserves:
+            reserves[key] = ladder.fit_reserve(model, settings, base.devices, base.environment)
+        return reserves[key]
+
+    def ask(rung: str) -> Any:
+        def answer(model: Model, settings: LoadSettings) -> Need:
+            return ladder.need(
+                model,
+                settings,
+                base.devices,
+                host=base.host,
+                runtime=base.runtime,
+                rung=rung,
+                history=history,
+                reserve_bytes=reserve_of(model, settings),
+            )
+
+        return answer
+
+    def warmup_saving(model: Model, settings: LoadSettings, device: DeviceNeed) -> int:
+        return ladder.warmup_saving(model, settings, device)
+
+    return Scene(
+        profile=profile(task),
+        ground=base,
+        wish=wish,
+        quick=ask("closed form"),
+        best=ask(wish.rung),
+        warmup_saving=warmup_saving,
+    )
+
+
+def _check(wish: Wish) -> None:
+    if wish.kv_type is not None and wish.kv_type not in KV_TYPES:
+        raise BadInput(f"{wish.kv_type!r} is not a KV type", do=f"--kv {'|'.join(KV_TYPES)}")
+    if wish.num_ctx is not None and wish.num_ctx <= 0:
+        raise BadInput(f"a context of {wish.num_ctx} tokens cannot be", do="--ctx 8192")
+
+
+def _ranked(models: Sequence[Model], wish: Wish) -> list[Model]:
+    """Best quant first; only the pinned one where one is pinned."""
+    from qwenops.model.quants import quality_rank
+
+    if wish.quant is not None:
+        wanted = wish.quant.upper()
+        models_of = [m for m in models if m.quant.upper() == wanted]
+        if not models_of:
+            there = ", ".join(sorted({m.quant for m in models}))
+            raise BadInput(f"none of the given variants is {wish.quant}", do=f"there are: {there}")
+        models = models_of
+    return sorted(models, key=lambda m: (quality_rank(m.quant), m.file_bytes), reverse=True)
+
+
+def _widest_by_quick(choice: Choice, scene: Scene) -> Judged:
+    floor = choice.settings.num_ctx
+    if scene.wish.num_ctx is None:
+        high = context_goal(choice.model, scene, floor)
+        num_ctx = largest_context(choice, scene, low=floor, high=high) or floor
+        choice = replace(choice, settings=replace(choice.settings, num_ctx=num_ctx))
+    return scene.weigh(choice, scene.quick)
+
+
+def _picked(pick: int, chosen: Judged | None, suggestions: tuple[Other, ...], scene: Scene) -> Judged:
+    if chosen is not None:
+        raise BadInput("--pick chooses among suggestions, and there are none: the plan fits", do="leave --pick out")
+    if not 1 <= pick <= len(suggestions):
+        raise BadInput(f"there is no suggestion {pick}", do=f"--pick takes 1 to {len(suggestions)}")
+    other = suggestions[pick - 1].judged
+    confirmed = scene.weigh(other.choice, scene.best)
+    if other.choice.num_gpu is not None:
+        return confirmed
+    return scene.confirm(other)
+
+
+def _closest(judged: list[Judged]) -> Fits:
+    return "too close" if any(j.fits == "too close" for j in judged) else "no"
+
+
+def _why_not(judged: Judged, scene: Scene) -> str:
+    """What it would need, what there is, and the largest context that it would have run with."""
+    settings = judged.choice.settings
+    if not scene.ground.devices:
+        total, free = judged.need.host.total_bytes, scene.ground.host.available_bytes
+        return f"needs {human(total)} of {human(free)} host memory with num_ctx {settings.num_ctx}"
+    said = f"needs {human(judged.need.total_device_bytes)} of {human(scene.ground.free_bytes)}"
+    said += f" with num_ctx {settings.num_ctx}"
+    if judged.fits == "too close":
+        return f"{said}: inside the band, not promised"
+    if scene.wish.num_ctx is None:
+        most = largest_context(judged.choice, scene, low=CONTEXT_STEP, high=settings.num_ctx)
+        if most:
+            return f"{said}; num_ctx {most} would fit, too small for the task"
+    return said
+
+
+def _second_to(judged: Judged, chosen: Judged) -> str:
+    gain = judged.choice.settings.num_ctx - chosen.choice.settings.num_ctx
+    more = f", num_ctx {judged.choice.settings.num_ctx}" if gain > 0 else ""
+    return f"fits too{more}; {chosen.choice.model.quant} is the better quant"
+
+
+def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
+    choice, need = chosen.choice, chosen.need
+    settings = choice.settings
+    pictures = (
+        f"{choice.images} image{'s' if choice.images > 1 else ''} of {settings.image_tokens} tokens + "
+        if choice.images
+        else ""
+    )
+    task = scene.profile
+    said = [
+        f"num_ctx {settings.num_ctx}: room for {pictures}{task.prompt_tokens} prompt + {task.answer_tokens} answer tokens"
+    ]
+    if scene.ground.devices:
+        said.append(f"{choice.model.quant}: the best given quant that fits with that context")
+    else:
+        said.append("no device is there: everything runs on the CPU from host memory")
+    if choice.num_gpu is not None and choice.num_gpu >= need.layers.total:
+        reserve = max((d.reserve_bytes for d in need.devices), default=0)
+        said.append(
+            f"num_gpu {choice.num_gpu}: everything fits, but Ollama keeps {human(reserve)} free beside it and would "
+            "move layers to the CPU; naming every layer switches that off"
+        )
+    elif choice.num_gpu is not None:
+        said.append(f"num_gpu {choice.num_gpu} of {need.layers.total}: the rest runs on the CPU")
+    for name, value in choice.server_settings:
+        said.append(f"the server must be started with {name}={value}")
+    return tuple(said)
+
+
+def _device_entry(device: Device, base: Ground) -> dict[str, Any]:
+    """A device with who holds its memory: other processes apart from Ollama's own idle models."""
+    return {
+        "name": device.name,
+        "description": device.description,
+        "kind": device.kind,
+        "total_bytes": device.total_bytes,
+        "free_bytes": device.free_bytes,
+        "evictable_bytes": base.evictable_bytes,
+        "source": device.source,
+        "processes": [{"pid": p.pid, "name": p.name, "used_bytes": p.used_bytes} for p in device.processes],
+    }

@@ -1,0 +1,184 @@
+"""The search for one variant: the largest context, then the largest ubatch, that still fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+from qwenops.machine.types import Kind
+from qwenops.memory.types import DeviceNeed, KVType, LoadSettings, Need
+from qwenops.model.types import Model
+from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES, judge, pin_layers
+from qwenops.plan.ground import Ground
+from qwenops.plan.profile import CONTEXT_STEP, Profile
+from qwenops.plan.types import Choice, Judged, Wish
+
+# Prompt speed grows with the ubatch and so does the compute buffer; above 2048 llama.cpp gains nothing on one card.
+UBATCHES = (2048, 1024, 512)
+SMALLEST_UBATCHES = (512, 256, 128)
+DEFAULT_IMAGE_CAP = 4096
+
+AskNeed = Callable[[Model, LoadSettings], Need]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything a search needs to know that does not change while it runs."""
+
+    profile: Profile
+    ground: Ground
+    wish: Wish
+    quick: AskNeed
+    best: AskNeed
+    warmup_saving: Callable[[Model, LoadSettings, DeviceNeed], int]
+
+    @property
+    def headroom_bytes(self) -> int:
+        """What stays free on every device beyond the need's upper edge."""
+        pinned = self.wish.headroom_bytes
+        return DEFAULT_HEADROOM_BYTES if pinned is None else pinned
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of the devices in use."""
+        return frozenset(d.kind for d in self.ground.devices)
+
+    def weigh(self, choice: Choice, ask: AskNeed) -> Judged:
+        """Ask one rung for the choice's need and judge it."""
+        settings = choice.settings
+        return judge(
+            choice,
+            ask(choice.model, settings),
+            host=self.ground.host,
+            headroom_bytes=self.headroom_bytes,
+            warmup_saving=lambda d: self.warmup_saving(choice.model, settings, d),
+        )
+
+    def confirm(self, judged: Judged) -> Judged:
+        """Ask the best rung for a finalist, and pin its layers where the runtime's reserve would spill them."""
+        return pin_layers(self.weigh(judged.choice, self.best))
+
+
+def first_choice(model: Model, scene: Scene) -> Choice:
+    """The variant at the smallest context that holds the task, everything on the device."""
+    sees = model.projector is not None or model.inline_vision
+    profile, wish, ground = scene.profile, scene.wish, scene.ground
+    cap = wish.image_tokens or ground.image_cap or DEFAULT_IMAGE_CAP
+    images = (profile.images if wish.images is None else wish.images) if sees else 0
+    floor = replace(profile, images=images).floor(sees=sees, image_tokens=cap)
+    on_device = bool(ground.devices)
+    kv = cast("KVType", wish.kv_type or ground.kv_type)
+    ubatch = wish.ubatch or SMALLEST_UBATCHES[0]
+    settings = LoadSettings(
+        num_ctx=wish.num_ctx or min(floor, _trained(model)),
+        batch=ubatch,
+        ubatch=ubatch,
+        kv_type_k=kv,
+        kv_type_v=kv,
+        flash_attn=ground.flash_attn,
+        gpu_layers="all" if on_device else 0,
+        image_tokens=min(cap, DEFAULT_IMAGE_CAP) if sees else 0,
+        projector_device=(wish.projector_device or "gpu") if on_device else "cpu",
+    )
+    return Choice(model=model, settings=settings, images=images, server_settings=_missing_settings(settings, scene))
+
+
+def widen(choice: Choice, scene: Scene) -> Judged:
+    """Grow a choice that fits: first the context up to the task's goal, then the ubatch.
+
+    The finalist is asked of the best rung there is; where that rung needs more than the quick one said, the
+    difference is added and the search goes on, so what comes back was judged by the best rung.
+    """
+    extra = 0
+    for _ in range(4):
+        judged = scene.confirm(_grow(choice, scene, extra))
+        if judged.fits == "yes" or judged.choice.settings.num_ctx <= choice.settings.num_ctx:
+            return judged
+        quick = scene.weigh(judged.choice, scene.quick)
+        extra = max(extra + judged.short_bytes, judged.need.total_device_bytes - quick.need.total_device_bytes)
+    return scene.confirm(scene.weigh(choice, scene.quick))
+
+
+def smallest_that_fits(choice: Choice, scene: Scene) -> Judged:
+    """The choice as it is, or with a smaller ubatch where only the compute buffer stands in the way."""
+    judged = scene.weigh(choice, scene.quick)
+    if scene.wish.ubatch is not None:
+        return judged
+    for ubatch in SMALLEST_UBATCHES[1:]:
+        if judged.fits == "yes":
+            break
+        judged = scene.weigh(_with_ubatch(choice, ubatch), scene.quick)
+    return judged if judged.fits == "yes" else scene.weigh(choice, scene.quick)
+
+
+def largest_context(choice: Choice, scene: Scene, *, low: int, high: int, extra_bytes: int = 0) -> int:
+    """The largest context between two bounds that fits by the quick rung; 0 when not even the low one does."""
+
+    def fits(num_ctx: int) -> bool:
+        judged = scene.weigh(_with_context(choice, num_ctx), scene.quick)
+        return judged.fits == "yes" and (extra_bytes == 0 or judged.spare_bytes >= extra_bytes)
+
+    if not fits(low):
+        return 0
+    steps_low, steps_high = low // CONTEXT_STEP, high // CONTEXT_STEP
+    while steps_low < steps_high:
+        middle = (steps_low + steps_high + 1) // 2
+        if fits(middle * CONTEXT_STEP):
+            steps_low = middle
+        else:
+            steps_high = middle - 1
+    return max(low, steps_low * CONTEXT_STEP)
+
+
+def context_goal(model: Model, scene: Scene, floor: int) -> int:
+    """The largest context worth having: the task's goal, never above what the model was trained for."""
+    return max(floor, min(scene.profile.context_goal, _trained(model)))
+
+
+def _grow(choice: Choice, scene: Scene, extra_bytes: int) -> Judged:
+    floor = choice.settings.num_ctx
+    if scene.wish.num_ctx is None:
+        goal = context_goal(choice.model, scene, floor)
+        num_ctx = largest_context(choice, scene, low=floor, high=goal, extra_bytes=extra_bytes) or floor
+        choice = _with_context(choice, num_ctx)
+    judged = scene.weigh(choice, scene.quick)
+    if scene.wish.ubatch is not None or not scene.ground.devices:
+        return judged
+    for ubatch in UBATCHES:
+        if ubatch <= choice.settings.ubatch:
+            break
+        wider = scene.weigh(_with_ubatch(choice, ubatch), scene.quick)
+        if wider.fits == "yes" and wider.spare_bytes >= extra_bytes:
+            return wider
+    return judged
+
+
+def _trained(model: Model) -> int:
+    return int(model.hparam("context_length", 0)) or 1 << 20
+
+
+def _with_context(choice: Choice, num_ctx: int) -> Choice:
+    return replace(choice, settings=replace(choice.settings, num_ctx=num_ctx))
+
+
+def _with_ubatch(choice: Choice, ubatch: int) -> Choice:
+    return replace(choice, settings=replace(choice.settings, batch=ubatch, ubatch=ubatch))
+
+
+def _missing_settings(settings: LoadSettings, scene: Scene) -> tuple[tuple[str, str], ...]:
+    """Server settings that the choice rests on and that are not in force."""
+    ground = scene.ground
+    wanted: list[tuple[str, str]] = []
+    if settings.kv_type_k != ground.kv_type:
+        wanted.append(("OLLAMA_KV_CACHE_TYPE", settings.kv_type_k))
+    if 0 < settings.image_tokens < (ground.image_cap or DEFAULT_IMAGE_CAP):
+        wanted.append(("LLAMA_ARG_IMAGE_MAX_TOKENS", str(settings.image_tokens)))
+    if settings.projector_device == "cpu" and settings.gpu_layers != 0 and settings.image_tokens:
+        wanted.append(("LLAMA_ARG_MMPROJ_OFFLOAD", "0"))
+    return tuple(wanted)
+
+
+def refit(choice: Choice, scene: Scene, settings: LoadSettings) -> Choice:
+    """The same variant under other settings, with the server settings those rest on."""
+    return replace(choice, settings=settings, server_settings=_missing_settings(settings, scene), num_gpu=None)
