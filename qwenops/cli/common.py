@@ -1,0 +1,116 @@
+"""What the commands share: options that several take, the way a result leaves, the progress line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from qwenops.memory.types import KV_TYPES
+from qwenops.result import Result
+
+F = TypeVar("F", bound=Callable[..., Any])
+MODEL = click.Path(path_type=Path)
+
+
+def returns_result(function: F) -> F:
+    """Add --json, print the command's Result once, and make its exit code the process's."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print versioned JSON instead of text.")
+    @functools.wraps(function)
+    def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> int:
+        result: Result = function(*args, **kwargs)
+        emit(result, as_json=as_json)
+        return result.exit_code
+
+    return wrapper  # type: ignore[return-value]
+
+
+def emit(result: Result, *, as_json: bool) -> None:
+    """The one place where a result is printed: text or JSON to stdout, notes to stderr."""
+    if as_json:
+        click.echo(json.dumps(result.envelope(), indent=2, ensure_ascii=False))
+        return
+    from qwenops.report.terminal import render
+
+    render(result)
+    for note in result.notes:
+        click.echo(click.style(f"note: {note}", dim=True), err=True)
+
+
+def gpu_option(function: F) -> F:
+    """--gpu: plan for hardware that is described, not detected."""
+    return click.option(
+        "--gpu",
+        metavar="SPEC",
+        help='Plan for this hardware: "RTX 3060 12GB", 12GiB, "cuda:24GiB,cuda:12GiB", none.',
+    )(function)
+
+
+def model_options(function: F) -> F:
+    """--mmproj: name the projector where the folder does not make it clear."""
+    return click.option(
+        "--mmproj", type=MODEL, metavar="FILE", help="The projector file; otherwise the matching one beside the model."
+    )(function)
+
+
+def task_options(function: F) -> F:
+    """The task and what may be pinned of a plan."""
+    options = [
+        click.option(
+            "--for", "task", default="chat", show_default=True, metavar="TASK", help="chat, ocr, analysis, compare."
+        ),
+        click.option("--ctx", type=click.IntRange(min=1), metavar="N", help="Pin num_ctx."),
+        click.option("--quant", metavar="NAME", help="Pin the quant, for example Q4_K_M."),
+        click.option("--kv", type=click.Choice(KV_TYPES), metavar="TYPE", help="Pin the KV type: f16, q8_0, q4_0, …"),
+        click.option("--ubatch", type=click.IntRange(min=1), metavar="N", help="Pin the batch (num_batch)."),
+        click.option("--images", type=click.IntRange(min=0), metavar="N", help="How many images at once."),
+        click.option(
+            "--image-tokens", type=click.IntRange(8, 16384), metavar="N", help="The largest image, in tokens."
+        ),
+        click.option("--projector-device", type=click.Choice(["gpu", "cpu"]), help="Pin where images are encoded."),
+        click.option("--headroom", metavar="SIZE", help="Keep this much free on every device.  [default: 64 MiB]"),
+        click.option("--pick", type=click.IntRange(min=1), metavar="N", help="Take suggestion N when nothing fits."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+class Progress:
+    """A line on stderr that follows a long step: redrawn on a terminal, one line every ten seconds elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.terminal = sys.stderr.isatty()
+        self.last = time.monotonic()
+        self.drawn = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how much of `total` bytes is done."""
+        now = time.monotonic()
+        if now - self.last < (0.1 if self.terminal else 10):
+            return
+        self.last = now
+        from qwenops.units import human
+
+        share = f"{done / total:4.0%} " if total else ""
+        line = f"{self.label} {share}{human(done)} of {human(total)}"
+        click.echo(f"\r\033[K{line}" if self.terminal else line, err=True, nl=not self.terminal)
+        self.drawn = self.terminal
+
+    def close(self) -> None:
+        """Leave a clean line behind."""
+        if self.drawn:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
+def say(text: str) -> None:
+    """A note on stderr about what happens next and how long it takes."""
+    click.echo(click.style(text, dim=True), err=True)

@@ -1,0 +1,91 @@
+"""The command line: a group that loads a command's file only when that command is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from qwenops import __version__
+
+# name -> (module, one line for the list). The line is repeated in the command's own docstring and compared by a test.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("up", "Set a model up: plan, register without a copy, load, verify."),
+    "need": ("need", "Say what a model needs, on each device and on the host."),
+    "plan": ("plan", "Choose quant, context and settings for a task on this machine."),
+    "render": ("render", "Write the Modelfile of a plan."),
+    "check": ("check", "Check a Modelfile before Ollama sees it."),
+    "register": ("register", "Register a Modelfile with Ollama, by link where that is possible."),
+    "verify": ("verify", "Load a registered model and hold the plan against what is measured."),
+    "list": ("list_", "List the models in the store, and whether their files are still true."),
+    "show": ("show", "Show one model: settings, files, links."),
+    "remove": ("remove", "Remove a model from Ollama; your own files stay."),
+    "bench": ("bench", "Measure prompt and generation speed of one or more variants."),
+    "machine": ("machine", "Show devices, memory and the runtime that were found."),
+    "doctor": ("doctor", "Find what stands in the way, with evidence and the command that mends it."),
+    "history": ("history", "Show what was planned, loaded and measured here."),
+    "uninstall": ("uninstall", "Remove what qwenops made, and say what stays."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose help needs none of the commands' imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command's file."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"qwenops.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is none of that name."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List names and lines from the table above, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 it does not fit or a check failed, 2 wrong usage, 3 a needed part is missing.",
+)
+@click.version_option(__version__, prog_name="qwenops")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Plan, register, verify and benchmark vision-language models on your own hardware.
+
+    What qwenops says will fit, fits; what it says is best, was measured; and it never makes a second copy of your
+    weights. Start with: qwenops up MODEL.gguf --for ocr
+    """
+
+
+def run() -> None:
+    """The entry point: the only place where an error becomes a line and an exit code."""
+    from qwenops.cli.errors import report
+
+    debug = "--debug" in sys.argv[1:]
+    try:
+        code: Any = cli(standalone_mode=False)
+    except BaseException as error:  # the outermost handler answers for everything, Ctrl-C included
+        sys.exit(report(error, debug=debug))
+    sys.exit(code if isinstance(code, int) else 0)

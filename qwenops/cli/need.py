@@ -1,0 +1,82 @@
+"""qwenops need: the calculator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwenops.cli.common import MODEL, gpu_option, model_options, returns_result
+from qwenops.memory.types import KV_TYPES
+from qwenops.result import Result
+
+RUNGS = {"auto": "auto", "runtime": "runtime", "closed-form": "closed form"}
+
+
+@click.command("need")
+@click.argument("model", type=MODEL)
+@model_options
+@click.option(
+    "--ctx", default=4096, show_default=True, type=click.IntRange(1), metavar="N", help="Context per sequence."
+)
+@click.option(
+    "--parallel", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N", help="Sequences at once."
+)
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Logical batch.  [default: the ubatch]")
+@click.option("--ubatch", default=512, show_default=True, type=click.IntRange(1), metavar="N", help="Physical batch.")
+@click.option(
+    "--kv",
+    default="f16",
+    show_default=True,
+    type=click.Choice(KV_TYPES),
+    metavar="TYPE",
+    help="KV type: f16, q8_0, q4_0, …",
+)
+@click.option(
+    "--flash-attn", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="Flash attention."
+)
+@click.option(
+    "--gpu-layers",
+    default="all",
+    show_default=True,
+    metavar="N|all|auto",
+    help="Layers on devices; auto: as the runtime would choose.",
+)
+@click.option(
+    "--outputs",
+    default="server",
+    show_default=True,
+    type=click.Choice(["server", "library"]),
+    help="Who loads it: llama-server or llama-cpp-python.",
+)
+@click.option(
+    "--image-tokens",
+    default=4096,
+    show_default=True,
+    type=click.IntRange(8, 16384),
+    metavar="N",
+    help="The largest image, in tokens.",
+)
+@click.option(
+    "--projector-device",
+    default="gpu",
+    show_default=True,
+    type=click.Choice(["gpu", "cpu"]),
+    help="Where images are encoded.",
+)
+@click.option("--swa-full", is_flag=True, help="Keep the whole context for sliding-window layers.")
+@gpu_option
+@click.option("--rung", default="auto", show_default=True, type=click.Choice(list(RUNGS)), help="Who answers.")
+@returns_result
+def command(model: Path, mmproj: Path | None, gpu: str | None, rung: str, **settings: Any) -> Result:
+    """Say what a model needs, on each device and on the host.
+
+    Nothing is loaded: the answer comes from the runtime itself, asked with an empty copy of the model, or from the
+    file's header by formula. Every figure carries its band and its source.
+
+        qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --gpu "RTX 3060 12GB"
+    """
+    from qwenops.setup.answers import need_result
+
+    return need_result(model, mmproj, gpu=gpu, rung=RUNGS[rung], **settings)

@@ -1,0 +1,53 @@
+"""The one renderer for people: a result's schema picks the view, and the view reads the same data as the JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from qwenops.result import Result
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+View = Callable[[Mapping[str, Any]], Iterable["RenderableType"]]
+
+# schema name without version -> module and function
+VIEWS: dict[str, tuple[str, str]] = {
+    "qwenops.need": ("need", "need_view"),
+    "qwenops.plan": ("plan", "plan_view"),
+    "qwenops.machine": ("machine", "machine_view"),
+    "qwenops.modelfile": ("modelfile", "modelfile_view"),
+    "qwenops.check": ("modelfile", "check_view"),
+    "qwenops.register": ("models", "register_view"),
+    "qwenops.list": ("models", "list_view"),
+    "qwenops.show": ("models", "show_view"),
+    "qwenops.remove": ("models", "remove_view"),
+    "qwenops.verify": ("verify", "verify_view"),
+    "qwenops.up": ("up", "up_view"),
+    "qwenops.bench": ("bench", "bench_view"),
+    "qwenops.doctor": ("doctor", "doctor_view"),
+    "qwenops.history": ("bench", "history_view"),
+    "qwenops.uninstall": ("doctor", "uninstall_view"),
+}
+
+
+def view_of(schema: str) -> View:
+    """The view that draws a schema."""
+    module, name = VIEWS[schema.split("/")[0]]
+    view: View = getattr(import_module(f"qwenops.report.{module}"), name)
+    return view
+
+
+def render(result: Result, *, width: int | None = None) -> None:
+    """Print a result for people: plain where it is not a terminal or NO_COLOR is set, 80 columns at least."""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    console = Console(
+        width=width or (None if terminal else 100), highlight=False, soft_wrap=False, emoji=False, markup=False
+    )
+    for part in view_of(result.schema)(result.data):
+        console.print(part)

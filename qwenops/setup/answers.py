@@ -1,0 +1,182 @@
+"""Answers that change nothing: need, plan, machine, as results ready to print."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qwenops.errors import BadInput
+from qwenops.machine.types import Machine
+from qwenops.memory.types import LoadSettings
+from qwenops.model.types import Model
+from qwenops.plan.types import Plan, Wish, model_entry
+from qwenops.result import Result
+from qwenops.runtime.types import Runtime
+from qwenops.units import parse_size
+
+
+def look_around(gpu: str | None, *, probe_devices: bool = True) -> tuple[Machine, Runtime | None]:
+    """The machine, and the runtime unless the hardware was described."""
+    from qwenops.machine.detect import detect
+
+    machine = detect(gpu)
+    if machine.hypothetical:
+        return machine, None
+    from qwenops.runtime.discover import discover
+
+    return machine, discover(probe_devices=probe_devices)
+
+
+def variants(paths: tuple[Path, ...], mmproj: Path | None) -> tuple[Model, ...]:
+    """The variants of one model, with the projector that was named or the one that lies beside them."""
+    from dataclasses import replace
+
+    from qwenops.model.read import read_variants
+
+    models = read_variants(paths)
+    if mmproj is None:
+        return models
+    from qwenops.model.projector import check_projector, read_projector
+
+    projector = read_projector(mmproj)
+    for model in models:
+        check_projector(model, projector)
+    return tuple(replace(model, projector=projector) for model in models)
+
+
+def need_result(
+    path: Path,
+    mmproj: Path | None,
+    *,
+    gpu: str | None = None,
+    rung: str = "auto",
+    ctx: int = 4096,
+    batch: int | None = None,
+    ubatch: int = 512,
+    kv: str = "f16",
+    gpu_layers: str = "all",
+    **rest: Any,
+) -> Result:
+    """What one file needs under the given settings ("qwenops.need/1")."""
+    from qwenops.memory import ladder
+    from qwenops.plan.ground import ground
+
+    (model,) = variants((path,), mmproj)
+    machine, runtime = look_around(gpu, probe_devices=rung != "closed form")
+    base = ground(machine, runtime)
+    settings = LoadSettings(
+        num_ctx=ctx,
+        batch=batch or ubatch,
+        ubatch=ubatch,
+        kv_type_k=kv,  # type: ignore[arg-type]
+        kv_type_v=kv,  # type: ignore[arg-type]
+        gpu_layers=_layers(gpu_layers, bool(base.devices)),
+        **rest,
+    )
+    answer = ladder.need(
+        model,
+        settings,
+        base.devices,
+        host=base.host,
+        runtime=base.runtime,
+        rung=rung,
+        reserve_bytes=ladder.fit_reserve(model, settings, base.devices, base.environment),
+    )
+    descriptions = {d.name: d.description for d in base.devices}
+    data = answer.as_data(model_entry(model))
+    for row in data["devices"]:
+        row["description"] = descriptions.get(row["name"], "")
+    return Result("qwenops.need/1", data, notes=(*base.notes, *answer.notes))
+
+
+def make_wish(
+    *,
+    ctx: int | None = None,
+    quant: str | None = None,
+    kv: str | None = None,
+    ubatch: int | None = None,
+    images: int | None = None,
+    image_tokens: int | None = None,
+    projector_device: Any = None,
+    headroom: str | None = None,
+    rung: str = "auto",
+) -> Wish:
+    """The command line's pins as a Wish."""
+    return Wish(
+        num_ctx=ctx,
+        quant=quant,
+        kv_type=kv,
+        ubatch=ubatch,
+        images=images,
+        image_tokens=image_tokens,
+        projector_device=projector_device,
+        headroom_bytes=None if headroom is None else parse_size(headroom),
+        rung=rung.replace("-", " "),
+    )
+
+
+def make_plan(
+    paths: tuple[Path, ...],
+    mmproj: Path | None,
+    *,
+    gpu: str | None,
+    task: str,
+    pick: int | None = None,
+    **pins: Any,
+) -> tuple[Plan, Machine, Runtime | None]:
+    """Look around, read the variants, choose. Returns the plan with what it rests on."""
+    from qwenops.plan.choose import plan
+
+    wish = make_wish(**pins)
+    models = variants(paths, mmproj)
+    machine, runtime = look_around(gpu)
+    return plan(models, task, machine, runtime, wish, pick=pick), machine, runtime
+
+
+def plan_result(paths: tuple[Path, ...], mmproj: Path | None, *, gpu: str | None, **rest: Any) -> Result:
+    """The plan as a result ("qwenops.plan/1"); exit code 1 when nothing fits."""
+    made, machine, runtime = make_plan(paths, mmproj, gpu=gpu, **rest)
+    data = {**made.as_data(), "runtime": runtime_entry(runtime), "host": asdict(machine.host)}
+    return Result("qwenops.plan/1", data, notes=made.notes, exit_code=0 if made.fits == "yes" else 1)
+
+
+def machine_result(gpu: str | None) -> Result:
+    """Devices, host and runtime as they were found ("qwenops.machine/1")."""
+    machine, runtime = look_around(gpu)
+    data = {
+        "devices": [asdict(d) | {"used_bytes": d.used_bytes} for d in machine.devices],
+        "host": asdict(machine.host),
+        "hypothetical": machine.hypothetical,
+        "runtime": runtime_entry(runtime),
+        "runtime_devices": [asdict(d) for d in runtime.devices] if runtime else [],
+    }
+    return Result("qwenops.machine/1", data, notes=(*machine.notes, *(runtime.notes if runtime else ())))
+
+
+def runtime_entry(runtime: Runtime | None) -> dict[str, Any] | None:
+    """The runtime as plain JSON values; its environment stays out, it may hold secrets."""
+    if runtime is None:
+        return None
+    return {
+        "place": runtime.place,
+        "url": runtime.url,
+        "version": runtime.version,
+        "llama_server": str(runtime.llama_server_path) if runtime.llama_server_path else None,
+        "llama_server_build": runtime.llama_server_build,
+        "user": runtime.user,
+        "store": str(runtime.store.path) if runtime.store else None,
+        "store_writable": runtime.store.writable if runtime.store else None,
+        "settings": [asdict(s) for s in runtime.settings],
+        "loaded": [asdict(m) for m in runtime.loaded],
+    }
+
+
+def _layers(text: str, has_devices: bool) -> Any:
+    if not has_devices:
+        return 0
+    if text in {"all", "auto"}:
+        return text
+    if text.isdigit():
+        return int(text)
+    raise BadInput(f"--gpu-layers {text!r} is not a number of layers", do="--gpu-layers all, auto or a number")
