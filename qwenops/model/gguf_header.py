@@ -7,8 +7,10 @@ rules as llama.cpp (ggml/src/gguf.cpp, b10435), so that what passes here also lo
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -47,6 +49,20 @@ _SCALARS = {
 }
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
+
+
+_RUN = 64
+_SHORT = (6, 5, 7, 8, 4, 9, 10, 3, 11, 12, 2, 13, 14, 1, 15, 16, *range(17, 41))
+
+
+@lru_cache(maxsize=1)
+def _run_of_short_strings() -> re.Pattern[bytes]:
+    """Exactly _RUN length-prefixed strings of 1 to 40 bytes, the commonest lengths of a vocabulary first.
+
+    The regex engine walks over them in half the time of a loop in Python.
+    """
+    one = b"|".join(re.escape(_U64.pack(n)) + b".{%d}" % n for n in _SHORT)
+    return re.compile(b"(?:%s){%d}" % (one, _RUN), re.DOTALL)
 
 
 class NeedMore(Exception):
@@ -235,21 +251,25 @@ class _Parser:
 
     def skip_strings(self, count: int) -> None:
         """Move past `count` strings, looking at their lengths only."""
-        length_at = _U64.unpack_from
+        run, length_at = _run_of_short_strings().match, _U64.unpack_from
         data, pos, left = self.data, self.pos, count
         while left:
-            size = len(data)
+            while left >= _RUN and (matched := run(data, pos)):
+                pos = matched.end()
+                left -= _RUN
+            # a long string, an empty one, the rest of the count or the end of the buffer: one at a time
+            end = pos
             try:
-                while left:
+                for _ in range(min(left, _RUN)):
                     end = pos + 8 + length_at(data, pos)[0]
-                    if end > size:
+                    if end > len(data):
                         break
                     pos = end
                     left -= 1
             except struct.error:
                 end = pos + 8
             self.pos = pos
-            if left:
+            if end > pos:
                 self.need(end - pos)
                 self.pos = pos
 
