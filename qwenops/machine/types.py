@@ -23,7 +23,7 @@ class Device:
 
     `name` is the runtime's word ("CUDA0", "Vulkan0"), `description` the maker's ("NVIDIA GeForce RTX 3060").
     Sizes in bytes. `unified` means the memory is the host's. `source` says who gave the figures: "nvml", "sysfs",
-    "wired limit", "runtime" or "--gpu".
+    "wired limit", "runtime" or "--gpu". `reserved_bytes` is what the driver keeps for itself: nobody can have it.
     """
 
     name: str
@@ -41,11 +41,12 @@ class Device:
     uuid: str | None = None
     mig: bool = False
     processes: tuple[Process, ...] = ()
+    reserved_bytes: int = 0
 
     @property
     def used_bytes(self) -> int:
-        """Memory in use by anyone, in bytes."""
-        return max(0, self.total_bytes - self.free_bytes)
+        """Memory in use by anyone, in bytes, without what the driver reserves."""
+        return max(0, self.total_bytes - self.free_bytes - self.reserved_bytes)
 
 
 @dataclass(frozen=True)
