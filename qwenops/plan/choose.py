@@ -203,7 +203,8 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
     )
     task = scene.profile
     said = [
-        f"num_ctx {settings.num_ctx}: room for {pictures}{task.prompt_tokens} prompt + {task.answer_tokens} answer tokens"
+        f"num_ctx {settings.num_ctx}: room for {pictures}{task.prompt_tokens} prompt + "
+        f"{task.answer_tokens} answer tokens"
     ]
     if scene.ground.devices:
         said.append(f"{choice.model.quant}: the best given quant that fits with that context")

@@ -1,0 +1,75 @@
+"""qwenops bench: prompt and generation speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwenops.cli.common import MODEL, returns_result, say
+from qwenops.memory.types import KV_TYPES
+from qwenops.result import Result
+
+
+@click.command("bench")
+@click.argument("models", nargs=-1, required=True, type=MODEL)
+@click.option(
+    "--prompt",
+    multiple=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Prompt sizes, repeatable; 0 for none.  [default: 512]",
+)
+@click.option(
+    "--generate",
+    multiple=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Generation lengths, repeatable.  [default: 128]",
+)
+@click.option(
+    "--depth",
+    multiple=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Tokens already in the cache, repeatable.  [default: 0]",
+)
+@click.option(
+    "--repetitions",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="How often each test runs.",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: physical cores]")
+@click.option("--batch", default=2048, show_default=True, type=click.IntRange(1), metavar="N", help="Logical batch.")
+@click.option("--ubatch", default=512, show_default=True, type=click.IntRange(1), metavar="N", help="Physical batch.")
+@click.option(
+    "--kv",
+    default="f16",
+    show_default=True,
+    type=click.Choice(KV_TYPES),
+    metavar="TYPE",
+    help="KV type: f16, q8_0, q4_0, …",
+)
+@click.option(
+    "--flash-attn", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="Flash attention."
+)
+@click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
+@returns_result
+def command(models: tuple[Path, ...], **options: Any) -> Result:
+    """Measure prompt and generation speed of one or more variants.
+
+    Every model runs in a process of its own through llama-cpp-python, with the loops and the defaults of llama-bench,
+    so the figures can be held against its. Rows are kept in the history.
+
+        qwenops bench ./Qwen3-VL-8B/ --prompt 512 --generate 128 --depth 0 --depth 4096
+    """
+    from qwenops.setup.measure import bench_result
+
+    def heard(quant: str, test: str, tokens_per_second: float) -> None:
+        say(f"{quant}  {test}  {tokens_per_second:.1f} t/s")
+
+    return bench_result(models, on_sample=heard, **options)
