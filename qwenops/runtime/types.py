@@ -9,6 +9,7 @@ from typing import Literal
 
 from qwenops.machine.types import Device
 
+FlashAttention = Literal["auto", "on", "off"]
 Place = Literal["local", "container", "wsl", "snap", "app", "remote", "none"]
 
 
@@ -43,11 +44,27 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Backend:
+    """Where the library of one device lies, and by which id the server shows that device to a child.
+
+    `device` is the runtime's word ("CUDA0"), `library` Ollama's ("CUDA", "ROCm", "Vulkan", "Metal"); `folders` are the
+    GPU library folders beside lib/ollama itself, in the order in which the server names them.
+    """
+
+    device: str
+    library: str
+    id: str
+    filter_id: str = ""
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Runtime:
     """The Ollama server and its llama-server, as far as they could be found.
 
     `environment` holds the server process's own OLLAMA_*, LLAMA_ARG_*, GGML_* and device variables where they could
-    be read. `devices` come from `llama-server --list-devices`. `user` is who the server runs as.
+    be read. `devices` come from `llama-server --list-devices`. `user` is who the server runs as, `unit` its systemd
+    unit, `log_path` the file it writes its log to, where there is one.
     """
 
     place: Place
@@ -64,6 +81,9 @@ class Runtime:
     store: Store | None = None
     loaded: tuple[LoadedModel, ...] = ()
     notes: tuple[str, ...] = ()
+    backends: tuple[Backend, ...] = ()
+    unit: str | None = None
+    log_path: Path | None = None
 
     @property
     def reachable(self) -> bool:
