@@ -1,0 +1,8 @@
+"""What was learned on this machine, in one SQLite file. `history.open()` gives it."""
+
+from __future__ import annotations
+
+from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, ResultRow
+from qwenops.history.store import History, history_path, key_of, open
+
+__all__ = ["History", "LoadRow", "MadeKind", "MadeRow", "PlanRow", "ResultRow", "history_path", "key_of", "open"]

@@ -1,0 +1,198 @@
+"""The file under the history: opened late, brought up to date, shared by several processes, explained when broken."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwenops.errors import NotAllowed, PartMissing, QwenopsError
+from qwenops.history import migrations
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+# Writes take milliseconds; whoever holds the file longer than this has stopped.
+BUSY_SECONDS = 30.0
+
+
+class HistoryFile:
+    """One SQLite file in WAL mode.
+
+    Nothing is made before the first write, so that reading a history that does not exist leaves no trace. A process
+    that was forked opens the file anew: SQLite connections do not survive a fork.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: Connection | None = None
+        self._writable = False
+        self._owner = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection | None]:
+        """The connection, or None when there is no history yet."""
+        with self._explained():
+            yield self._connection() if self._exists() else None
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection inside one transaction that no other writer can interleave; undone when the block raises."""
+        with self._explained():
+            if not self._exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            db = self._connection()
+            if not self._writable:
+                raise self._not_allowed("this user may not write it")
+            with _transaction(db):
+                yield db
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._db is not None and self._owner == os.getpid():
+            self._db.close()
+        self._db = None
+
+    def _exists(self) -> bool:
+        try:
+            return self.path.stat().st_size >= 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _connection(self) -> Connection:
+        if self._db is None or self._owner != os.getpid():
+            self._db = self._open()
+            self._owner = os.getpid()
+        return self._db
+
+    def _open(self) -> Connection:
+        import sqlite3
+
+        folder_writable = os.access(self.path.parent, os.W_OK)
+        self._writable = folder_writable and (not self.path.exists() or os.access(self.path, os.W_OK))
+        # Reading a WAL file still writes its -shm companion; where the folder forbids that, nobody else writes it either.
+        mode = "" if self._writable else ("?mode=ro" if folder_writable else "?mode=ro&immutable=1")
+        db = sqlite3.connect(self.path.absolute().as_uri() + mode, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            if self._writable:
+                _use_wal(db)
+            self._bring_up_to_date(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _bring_up_to_date(self, db: Connection) -> None:
+        """Take the steps that this file lacks; refuse a file of a newer qwenops or of another program."""
+        taken = self._taken(db)
+        if taken == migrations.names():
+            return
+        if not self._writable:
+            raise self._not_allowed("it must be brought up to date, and this user may not write it")
+        with _transaction(db):
+            taken = self._taken(db)  # again, now that nobody else can change it
+            if not taken:
+                db.execute("create table if not exists migrations (name text primary key, taken text not null)")
+            for function in migrations.STEPS[len(taken) :]:
+                function(db)
+                db.execute("insert into migrations values (?, ?)", (function.__name__, now()))
+
+    def _taken(self, db: Connection) -> list[str]:
+        """The steps this file has, checked to be a beginning of those this version knows."""
+        tables = {row[0] for row in db.execute("select name from sqlite_master where type = 'table'")}
+        if "migrations" not in tables:
+            if tables:
+                raise QwenopsError(
+                    f"{self.path} is another program's database: it has no list of qwenops's steps",
+                    do=self._aside("other"),
+                )
+            return []
+        taken = [row[0] for row in db.execute("select name from migrations order by name")]
+        known = migrations.names()
+        unknown = [name for name in taken if name not in known]
+        if unknown:
+            raise PartMissing(
+                f"{self.path} was written by a newer qwenops (its step {unknown[-1]} is not known here)",
+                do=("pip install --upgrade qwenops", self._aside("newer")),
+            )
+        if taken != known[: len(taken)]:
+            raise QwenopsError(f"{self.path} lacks a step of its schema in between", do=self._aside("broken"))
+        return taken
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what SQLite and the system say into errors that name the cause and the next command."""
+        import sqlite3
+
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            text = str(error)
+            if "locked" in text or "busy" in text:
+                raise QwenopsError(
+                    f"{self.path} was held by another process for {BUSY_SECONDS:.0f} s", do=f"fuser -v {self.path}"
+                ) from error
+            if "readonly" in text or "unable to open" in text:
+                raise self._not_allowed(text) from error
+            if "full" in text:
+                raise QwenopsError(
+                    f"{self.path} could not grow: the disk is full", do=f"df -h {self.path.parent}"
+                ) from error
+            raise self._broken(text) from error
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise self._broken(str(error)) from error
+        except PermissionError as error:
+            raise self._not_allowed(error.strerror or "no permission") from error
+        except OSError as error:
+            raise QwenopsError(
+                f"{self.path} could not be used: {error.strerror}", do=f"ls -ld {self.path.parent}"
+            ) from error
+
+    def _broken(self, cause: str) -> QwenopsError:
+        return QwenopsError(f"the history {self.path} cannot be read: {cause}", do=self._aside("broken"))
+
+    def _not_allowed(self, cause: str) -> NotAllowed:
+        return NotAllowed(
+            f"the history {self.path} cannot be used: {cause}", do=f"ls -ld {self.path.parent} {self.path}"
+        )
+
+    def _aside(self, suffix: str) -> str:
+        return f"mv {self.path} {self.path}.{suffix}"
+
+
+def now() -> str:
+    """This moment, in UTC, as text that sorts by time."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+
+
+@contextmanager
+def _transaction(db: Connection) -> Iterator[None]:
+    """A write transaction from its first moment, so that it waits its turn instead of failing half-way."""
+    db.execute("begin immediate")
+    try:
+        yield
+    except BaseException:
+        if db.in_transaction:
+            db.execute("rollback")
+        raise
+    db.execute("commit")
+
+
+def _use_wal(db: Connection) -> None:
+    """Switch to WAL. SQLite does not wait for others in this one step, so we do; it stays on once switched."""
+    import sqlite3
+
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

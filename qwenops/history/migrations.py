@@ -1,0 +1,64 @@
+"""The schema, as small steps in the order in which they were added.
+
+A step is never changed once released: a new need is a new function at the end. The names of the steps that were
+taken stand in the table `migrations`, so that a file knows its own age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+Step = Callable[["Connection"], None]
+STEPS: list[Step] = []
+
+
+def step(function: Step) -> Step:
+    """Append a step to the schema."""
+    STEPS.append(function)
+    return function
+
+
+def names() -> list[str]:
+    """The names of all steps that this version knows, in order."""
+    return [function.__name__ for function in STEPS]
+
+
+@step
+def m001_plans(db: Connection) -> None:
+    db.execute(
+        "create table plans (id integer primary key, created text not null, model_key text not null, plan text not null)"
+    )
+    db.execute("create index plans_by_model on plans (model_key)")
+
+
+@step
+def m002_loads(db: Connection) -> None:
+    db.execute(
+        "create table loads (id integer primary key, created text not null, model_key text not null, "
+        "settings_key text not null, runtime_build text not null, device text not null, "
+        "predicted text not null, measured text, ok integer)"
+    )
+    db.execute("create index loads_by_key on loads (model_key, settings_key, runtime_build, device)")
+
+
+@step
+def m003_results(db: Connection) -> None:
+    db.execute(
+        "create table results (id integer primary key, created text not null, model text not null, "
+        "test text not null, settings text not null, machine text not null, samples text not null)"
+    )
+    db.execute("create index results_by_model on results (model, test)")
+
+
+@step
+def m004_made(db: Connection) -> None:
+    db.execute(
+        "create table made (id integer primary key, created text not null, kind text not null, name text not null, "
+        "location text not null, details text not null, removed text)"
+    )
+    # One standing entry for one thing; once removed, the same thing may be made again.
+    db.execute("create unique index made_once on made (kind, name, location) where removed is null")

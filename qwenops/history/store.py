@@ -1,0 +1,289 @@
+"""The history: what was planned, loaded, measured and made on this machine. Rows in, frozen dataclasses out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from qwenops.errors import BadInput
+from qwenops.history.file import HistoryFile, now
+from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, ResultRow
+from qwenops.paths import data_dir
+
+_KINDS = ("model", "file", "setting")
+
+
+def history_path() -> Path:
+    """Where the history lies."""
+    return data_dir() / "history.sqlite3"
+
+
+def open(path: Path | None = None) -> History:
+    """The history at `path`, or the user's own.
+
+    Makes nothing: a history that does not exist reads as empty, and its file is made by the first write. Any use may
+    raise NotAllowed (rights), PartMissing (written by a newer qwenops) or QwenopsError (broken, held, disk full).
+    """
+    return History(path or history_path())
+
+
+def key_of(values: Mapping[str, Any]) -> str:
+    """A short key for settings: equal for equal JSON values, whatever their order."""
+    return hashlib.sha256(_json(values).encode()).hexdigest()[:32]
+
+
+class History(AbstractContextManager["History"]):
+    """The tables, each with a way in and a way out. Safe to use from several processes at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = HistoryFile(path)
+
+    @property
+    def path(self) -> Path:
+        """The file, whether it exists yet or not."""
+        return self._file.path
+
+    def close(self) -> None:
+        """Close the file; using the history again opens it again."""
+        self._file.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- plans
+
+    def record_plan(self, model_key: str, plan: Mapping[str, Any]) -> int:
+        """Keep a plan as it was shown; returns its id."""
+        return self._insert("plans", model_key=model_key, plan=_json(plan))
+
+    def plans(self, model_key: str | None = None) -> tuple[PlanRow, ...]:
+        """Plans, oldest first; those of one model, or all."""
+        return tuple(
+            PlanRow(r["id"], _time(r["created"]), r["model_key"], json.loads(r["plan"]))
+            for r in self._rows("plans", model_key=model_key)
+        )
+
+    # --- loads
+
+    def record_load(
+        self,
+        model_key: str,
+        settings_key: str,
+        runtime_build: str,
+        device: str,
+        predicted: Mapping[str, Any],
+        measured: Mapping[str, Any] | None = None,
+        ok: bool | None = None,
+    ) -> int:
+        """Keep a load; returns its id.
+
+        Call it before the load with the prediction alone, then `finish_load`: a prediction that is stored first
+        cannot be bent to the measurement.
+        """
+        return self._insert(
+            "loads",
+            model_key=model_key,
+            settings_key=settings_key,
+            runtime_build=runtime_build,
+            device=device,
+            predicted=_json(predicted),
+            measured=None if measured is None else _json(measured),
+            ok=None if ok is None else int(ok),
+        )
+
+    def finish_load(self, load_id: int, measured: Mapping[str, Any] | None, ok: bool) -> None:
+        """Add what was measured to a recorded load. Raises BadInput when there is no such load or it was finished."""
+        with self._file.writing() as db:
+            changed = db.execute(
+                "update loads set measured = ?, ok = ? where id = ? and ok is null",
+                (None if measured is None else _json(measured), int(ok), load_id),
+            ).rowcount
+            if not changed:
+                raise BadInput(f"the history has no unfinished load {load_id}")
+
+    def measured_loads(self, model_key: str, settings_key: str, runtime_build: str, device: str) -> tuple[LoadRow, ...]:
+        """Loads of exactly this model, settings, runtime and device that ended well and were measured, oldest first."""
+        return tuple(
+            row
+            for row in self.loads(
+                model_key=model_key, settings_key=settings_key, runtime_build=runtime_build, device=device
+            )
+            if row.ok and row.measured is not None
+        )
+
+    def loads(
+        self,
+        *,
+        model_key: str | None = None,
+        settings_key: str | None = None,
+        runtime_build: str | None = None,
+        device: str | None = None,
+    ) -> tuple[LoadRow, ...]:
+        """Loads, oldest first, the failed and unfinished ones too; what is not None must be equal."""
+        found = self._rows(
+            "loads",
+            model_key=model_key,
+            settings_key=settings_key,
+            runtime_build=runtime_build,
+            device=device,
+        )
+        return tuple(
+            LoadRow(
+                id=r["id"],
+                created=_time(r["created"]),
+                model_key=r["model_key"],
+                settings_key=r["settings_key"],
+                runtime_build=r["runtime_build"],
+                device=r["device"],
+                predicted=json.loads(r["predicted"]),
+                measured=None if r["measured"] is None else json.loads(r["measured"]),
+                ok=None if r["ok"] is None else bool(r["ok"]),
+            )
+            for r in found
+        )
+
+    # --- results
+
+    def record_result(
+        self,
+        model: str,
+        test: str,
+        settings: Mapping[str, Any],
+        machine: Mapping[str, Any],
+        samples: Sequence[Any],
+    ) -> int:
+        """Keep one benchmark result with its single measurements; returns its id."""
+        return self._insert(
+            "results",
+            model=model,
+            test=test,
+            settings=_json(settings),
+            machine=_json(machine),
+            samples=_json(list(samples)),
+        )
+
+    def results(self, model: str | None = None, test: str | None = None) -> tuple[ResultRow, ...]:
+        """Benchmark results, oldest first; of one model or test, or all."""
+        return tuple(
+            ResultRow(
+                id=r["id"],
+                created=_time(r["created"]),
+                model=r["model"],
+                test=r["test"],
+                settings=json.loads(r["settings"]),
+                machine=json.loads(r["machine"]),
+                samples=tuple(json.loads(r["samples"])),
+            )
+            for r in self._rows("results", model=model, test=test)
+        )
+
+    # --- what qwenops made
+
+    def record_made(self, kind: MadeKind, name: str, location: str, details: Mapping[str, Any] | None = None) -> int:
+        """Note a thing that qwenops made, so that uninstall finds it; returns its id.
+
+        Making the same thing again keeps the one entry and renews its details. Raises BadInput for another kind.
+        """
+        if kind not in _KINDS:
+            raise BadInput(f"{kind!r} is no kind of thing that qwenops makes", do=f"one of {', '.join(_KINDS)}")
+        same = (kind, name, location)
+        with self._file.writing() as db:
+            standing = db.execute(
+                "select id from made where kind = ? and name = ? and location = ? and removed is null", same
+            ).fetchone()
+            if standing:
+                db.execute("update made set details = ? where id = ?", (_json(details or {}), standing["id"]))
+                return int(standing["id"])
+            added = db.execute(
+                "insert into made (created, kind, name, location, details) values (?, ?, ?, ?, ?)",
+                (now(), *same, _json(details or {})),
+            )
+            return int(added.lastrowid or 0)
+
+    def made(self, kind: MadeKind | None = None, *, removed: bool = False) -> tuple[MadeRow, ...]:
+        """What qwenops made and is still there, oldest first; with `removed`, also what was taken away again."""
+        return tuple(
+            MadeRow(
+                id=r["id"],
+                created=_time(r["created"]),
+                kind=r["kind"],
+                name=r["name"],
+                location=r["location"],
+                details=json.loads(r["details"]),
+                removed=None if r["removed"] is None else _time(r["removed"]),
+            )
+            for r in self._rows("made", kind=kind)
+            if removed or r["removed"] is None
+        )
+
+    def mark_removed(self, made_id: int) -> None:
+        """Note that a made thing was taken away. Raises BadInput when no such thing stands."""
+        with self._file.writing() as db:
+            changed = db.execute(
+                "update made set removed = ? where id = ? and removed is null", (now(), made_id)
+            ).rowcount
+            if not changed:
+                raise BadInput(f"the history has nothing standing with the number {made_id}")
+
+    # --- all of it
+
+    def clear(self) -> dict[str, int]:
+        """Forget plans, loads and results; returns how many of each. What was made stays, for uninstall to find."""
+        gone: dict[str, int] = {}
+        with self._file.reading() as db:
+            if db is None:
+                return {"plans": 0, "loads": 0, "results": 0}
+        with self._file.writing() as db:
+            for table in ("plans", "loads", "results"):
+                gone[table] = db.execute(f"delete from {table}").rowcount
+        return gone
+
+    def delete_files(self) -> tuple[Path, ...]:
+        """Delete the file and its companions, with everything that was noted; returns what was deleted."""
+        self.close()
+        gone = []
+        for suffix in ("", "-wal", "-shm"):
+            path = self.path.with_name(self.path.name + suffix)
+            if path.exists():
+                path.unlink()
+                gone.append(path)
+        return tuple(gone)
+
+    def _insert(self, table: str, **values: Any) -> int:
+        columns = ("created", *values)
+        with self._file.writing() as db:
+            added = db.execute(
+                f"insert into {table} ({', '.join(columns)}) values ({', '.join('?' * len(columns))})",
+                (now(), *values.values()),
+            )
+            return int(added.lastrowid or 0)
+
+    def _rows(self, table: str, **wanted: str | None) -> list[Any]:
+        asked = {column: value for column, value in wanted.items() if value is not None}
+        where = " and ".join(f"{column} = ?" for column in asked)
+        with self._file.reading() as db:
+            if db is None:
+                return []
+            return db.execute(
+                f"select * from {table}{' where ' + where if where else ''} order by id", tuple(asked.values())
+            ).fetchall()
+
+
+def _json(value: Any) -> str:
+    """Canonical JSON, so that equal values are equal text. Raises BadInput for what JSON cannot say."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the history keeps plain JSON values only: {error}") from error
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
