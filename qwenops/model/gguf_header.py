@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from qwenops.errors import BadInput, NotAGGUF, NotAllowed
 from qwenops.model.ggml_types import GGML_TYPES, REMOVED_TYPES
+from qwenops.model.other_formats import what_else
 from qwenops.model.types import ArrayInfo, Header, Tensor
 from qwenops.units import pad
 
@@ -27,11 +29,13 @@ KEPT_ELEMENTS = 1024
 
 MAX_HEADER_BYTES = 256 * 1024**2
 MAX_KEYS = 65_536
-MAX_TENSORS = 1_048_576
+MAX_TENSORS = 131_072
 MAX_STRINGS = 16_777_216
 MAX_DIMS = 4
 MAX_TENSOR_NAME = 63
 _READ_BYTES = 1024**2
+_ROW_BYTES, _KEY_BYTES = 24, 13
+"""The least that a row of the tensor table and a metadata key can take."""
 
 _STRING, _ARRAY, _BOOL, _UINT32 = 8, 9, 7, 4
 _SCALARS = {
@@ -91,8 +95,8 @@ def read_header(path: Path | str) -> Header:
         raise BadInput(f"{path} is a folder, not a GGUF file", do=f"ls {path}/*.gguf") from None
     except PermissionError:
         raise NotAllowed(f"{path} cannot be read: permission denied", do=f"ls -l {path}") from None
-    except OSError as e:
-        raise BadInput(f"{path} cannot be read: {e.strerror or e}", do=f"ls -l {path}") from None
+    except (OSError, ValueError) as e:
+        raise BadInput(f"{str(path)!r} cannot be read: {getattr(e, 'strerror', None) or e}") from None
 
 
 def parse_header(buffer: bytes | bytearray, file_bytes: int, path: Path) -> Header:
@@ -194,6 +198,8 @@ class _Parser:
             )
         self.doing = "the counts"
         tensor_count, key_count = self.u64(), self.u64()
+        if tensor_count * _ROW_BYTES + key_count * _KEY_BYTES > self.file_bytes:
+            self.refuse(f"it claims {tensor_count} tensors and {key_count} metadata keys in {self.file_bytes} bytes")
         if tensor_count > MAX_TENSORS:
             self.refuse(f"it claims {tensor_count} tensors; no model has more than {MAX_TENSORS}")
         if key_count > MAX_KEYS:
@@ -362,4 +368,7 @@ class _Parser:
         )
 
     def not_gguf(self, magic: bytes) -> NoReturn:
-        raise NotAGGUF(f"{self.path} is not a GGUF: it begins with {magic!r}", do="give a .gguf file")
+        with suppress(NotAGGUF):
+            self.need(min(60, self.file_bytes - 4))
+        what, do = what_else(bytes(self.data[:64]))
+        raise NotAGGUF(f"{self.path} is not a GGUF: it {what or f'begins with {magic!r}, not {MAGIC!r}'}", do=do)

@@ -26,6 +26,7 @@ TAKEN_BY: dict[str, tuple[str, ...]] = {
 
 _CLIP_MARK = b"general.architecture" + struct.pack("<IQ", 8, 4) + b"clip"
 _DEEPSTACK = re.compile(r"^v\.deepstack\.(\d+)\.fc1\.weight$")
+THIS, NONE, OTHER = range(3)
 _PREFERRED = ("F16", "BF16", "Q8_0", "F32")
 
 
@@ -110,7 +111,9 @@ def projector_candidates(model: Model) -> tuple[Projector, ...]:
             check_projector(model, projector)
         except BadInput:
             continue
-        found.append(projector)
+        # widths coincide: a kind whose models we do not know must be named after this one, or after none
+        if projector.kind in TAKEN_BY or _names(model, projector) != OTHER:
+            found.append(projector)
     if not found and broken:
         raise broken
     return tuple(sorted(found, key=lambda p: _preference(model, p)))
@@ -134,11 +137,15 @@ def looks_like_projector(path: Path) -> bool:
 
 
 def _preference(model: Model, projector: Projector) -> tuple[int, int, float, str]:
-    model_stem, stem = base_name(model.path), base_name(projector.path)
-    named = 0 if stem == model_stem else 1 if not stem else 2
     label = label_in_name(projector.path.name) or ""
     order = _PREFERRED.index(label) if label in _PREFERRED else len(_PREFERRED)
-    return named, order, -quality_rank(label), projector.path.name
+    return _names(model, projector), order, -quality_rank(label), projector.path.name
+
+
+def _names(model: Model, projector: Projector) -> int:
+    """Whom the file name names: this model, none, or another."""
+    stem = base_name(projector.path)
+    return THIS if stem == base_name(model.path) else NONE if not stem else OTHER
 
 
 def base_name(path: Path) -> str:

@@ -24,20 +24,15 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 
-NOMINAL_BITS: dict[str, float] = {
-    "Q1_0": 1.125,
+WHOLE_FILE_BITS: dict[str, float] = {
     "IQ1_S": 2.0042,
     "IQ1_M": 2.1460,
-    "TQ1_0": 1.6875,
-    "TQ2_0": 2.0625,
-    "Q2_0": 2.25,
     "IQ2_XXS": 2.3824,
     "IQ2_XS": 2.5882,
     "IQ2_S": 2.7403,
     "IQ2_M": 2.9294,
     "Q2_K_S": 2.9697,
     "Q2_K": 3.1593,
-    "Q2_K_L": 3.2000,
     "IQ3_XXS": 3.2548,
     "IQ3_XS": 3.4977,
     "Q3_K_S": 3.6429,
@@ -45,33 +40,27 @@ NOMINAL_BITS: dict[str, float] = {
     "IQ3_M": 3.7628,
     "Q3_K_M": 3.9960,
     "Q3_K_L": 4.2979,
-    "MXFP4": 4.25,
-    "MXFP4_MOE": 4.3,
     "IQ4_XS": 4.4597,
-    "NVFP4": 4.5,
-    "Q4_0": 4.6376,
+    "Q4_0": 4.635,
     "Q4_K_S": 4.6672,
     "IQ4_NL": 4.6818,
     "Q4_K_M": 4.8944,
-    "Q4_1": 5.1270,
-    "Q4_K_L": 5.2000,
-    "Q5_0": 5.5700,
+    "Q4_1": 5.102,
+    "Q5_0": 5.569,
     "Q5_K_S": 5.5704,
     "Q5_K_M": 5.7036,
-    "Q5_K_L": 5.9000,
-    "Q5_1": 6.0653,
+    "Q5_1": 6.037,
     "Q6_K": 6.5633,
-    "Q6_K_L": 6.8000,
     "Q8_0": 8.5008,
     "F16": 16.0005,
     "BF16": 16.0006,
     "F32": 32.0,
 }
-"""Whole-file bits per weight of each quant, measured on Llama-3.1-8B (llama.cpp tools/quantize/README.md);
-those that are not in that table from the block size of the type (ggml_types)."""
+"""Bits per weight of a whole file, as measured on Llama-3.1-8B (llama.cpp tools/quantize/README.md, b10435).
+Q4_0 to Q5_1 are computed for the same model: every tensor of the type, the output head Q6_K."""
 
-_XL_ABOVE = {"Q2": 3.20, "Q3": 4.10, "Q4": 4.95, "Q5": 5.75, "Q6": 6.90, "Q8": 9.50}
-"""Dynamic quants (UD-..._XL) keep some tensors at a higher type than their _M or plain namesake."""
+_RICHER = 0.05
+"""What a name with one part more (_L, _XL, _MOE) ranks above its namesake: some tensors are kept at a higher type."""
 
 
 def label_in_name(file_name: str) -> str | None:
@@ -105,24 +94,29 @@ def bits_per_weight(header: Header) -> float:
 
 
 def quality_rank(quant: str) -> float:
-    """A number that grows with the bits per weight a quant spends, to order variants of one model.
+    """A number that grows with the bits per weight a quant spends, to order the variants of one model.
 
-    It orders, it does not measure: two quants near each other can change places on a given task. Unknown names
-    rank by the digits in them; names without any rank lowest.
+    It orders, it does not measure: two neighbours can change places on a given task. Names that are not in the
+    table rank by their namesake (Q4_K_XL just above Q4_K_M), by their tensor type, else by the digits in them.
     """
-    name = quant.upper().removeprefix("UD-")
-    if name in NOMINAL_BITS:
-        # a dynamic quant spends its bits better than its namesake, yet never more than the next one up
-        return NOMINAL_BITS[name] + (0.001 if name != quant.upper() else 0.0)
-    if name.endswith("_XL") and name.lstrip("I")[:2] in _XL_ABOVE:
-        return _XL_ABOVE[name.lstrip("I")[:2]]
+    name = quant.upper()
+    if name.startswith("UD-"):
+        # a dynamic quant chooses its bits tensor by tensor: above its namesake, below the next one
+        return quality_rank(name[3:]) + 0.0001
+    if name in WHOLE_FILE_BITS:
+        return WHOLE_FILE_BITS[name]
     for kind in GGML_TYPES.values():
-        if kind.name == name:
-            return kind.bits_per_weight
+        if kind.name == name and name != "Q8_K":
+            return WHOLE_FILE_BITS.get(f"{name}_M", kind.bits_per_weight)
+    namesake = name.rpartition("_")[0]
+    if namesake == "Q8_K":
+        namesake = "Q8_0"
+    if namesake:
+        return quality_rank(namesake) + _RICHER
     digits = re.search(r"\d+", name)
     return float(digits[0]) if digits else 0.0
 
 
 def _file_type(header: Header) -> str | None:
     value = header.metadata.get("general.file_type")
-    return FILE_TYPES.get(value & ~GUESSED) if isinstance(value, int) else None
+    return FILE_TYPES.get(value & ~GUESSED) if isinstance(value, int) and value >= 0 else None

@@ -19,7 +19,7 @@ from qwenops.model.projector import (
     read_projector,
 )
 from qwenops.model.quants import label_in_name, parameter_count, quality_rank, quant_label
-from qwenops.model.split import merged_header, shard_stem
+from qwenops.model.split import first_shard, merged_header, shard_stem
 from qwenops.model.types import Header, Model
 
 
@@ -115,11 +115,7 @@ def _name(header: Header) -> str:
 
 def _identity(path: Path) -> Path:
     """The file behind links, and the first shard for any of a split model's."""
-    stem = shard_stem(path)
-    if stem:
-        first = sorted(path.parent.glob(f"{stem}-*-of-*.gguf"))
-        return (first[0] if first else path).resolve()
-    return path.resolve()
+    return first_shard(path).resolve()
 
 
 def _model_files(folder: Path) -> list[Path]:

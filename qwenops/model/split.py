@@ -24,6 +24,12 @@ def shard_stem(path: Path) -> str | None:
     return match["stem"] if match else None
 
 
+def first_shard(path: Path) -> Path:
+    """The path of the first shard of the model that `path` is a shard of; `path` itself when its name is not one."""
+    match = _SHARD.match(path.name)
+    return path.with_name(f"{match['stem']}-00001-of-{match['count']}.gguf") if match else path
+
+
 def shard_paths(path: Path, header: Header) -> tuple[Path, ...]:
     """All shards of the model that `path` belongs to, in order; `path` alone when it is not split.
 
