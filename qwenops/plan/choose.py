@@ -8,12 +8,13 @@ from typing import Any
 
 from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Machine
-from qwenops.memory.types import KV_TYPES, DeviceNeed, LoadSettings, Need
+from qwenops.memory.types import KV_TYPES, LoadSettings, Need
 from qwenops.model.types import Model
 from qwenops.plan.ground import Ground, ground
 from qwenops.plan.nearest import nearest
 from qwenops.plan.profile import CONTEXT_STEP, profile
 from qwenops.plan.search import (
+    AskNeed,
     Scene,
     context_goal,
     first_choice,
@@ -86,33 +87,23 @@ def plan(
 
 
 def _scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
-    from qwenops.memory import ladder
+    from qwenops.memory import ladder, reserve
 
-    reserves: dict[tuple[str, LoadSettings], dict[str, int]] = {}
-
-    def reserve_of(model: Model, settings: LoadSettings) -> dict[str, int]:
-        key = (str(model.path), settings)
-        if key not in reserves:
-            reserves[key] = ladder.fit_reserve(model, settings, base.devices, base.environment)
-        return reserves[key]
-
-    def ask(rung: str) -> Any:
+    def ask(rung: str) -> AskNeed:
         def answer(model: Model, settings: LoadSettings) -> Need:
+            devices = reserve.devices_in_use(model, settings, base.devices, base.host, base.environment)
             return ladder.need(
                 model,
                 settings,
-                base.devices,
+                devices,
                 host=base.host,
                 runtime=base.runtime,
                 rung=rung,
                 history=history,
-                reserve_bytes=reserve_of(model, settings),
+                reserve_bytes=reserve.fit_reserve(model, settings, devices, base.environment),
             )
 
         return answer
-
-    def warmup_saving(model: Model, settings: LoadSettings, device: DeviceNeed) -> int:
-        return ladder.warmup_saving(model, settings, device)
 
     return Scene(
         profile=profile(task),
@@ -120,7 +111,7 @@ def _scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
         wish=wish,
         quick=ask("closed form"),
         best=ask(wish.rung),
-        warmup_saving=warmup_saving,
+        warmup_saving=reserve.warmup_saving,
     )
 
 

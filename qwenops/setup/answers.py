@@ -30,19 +30,9 @@ def look_around(gpu: str | None, *, probe_devices: bool = True) -> tuple[Machine
 
 def variants(paths: tuple[Path, ...], mmproj: Path | None) -> tuple[Model, ...]:
     """The variants of one model, with the projector that was named or the one that lies beside them."""
-    from dataclasses import replace
-
     from qwenops.model.read import read_variants
 
-    models = read_variants(paths)
-    if mmproj is None:
-        return models
-    from qwenops.model.projector import check_projector, read_projector
-
-    projector = read_projector(mmproj)
-    for model in models:
-        check_projector(model, projector)
-    return tuple(replace(model, projector=projector) for model in models)
+    return read_variants(paths, mmproj or "auto")
 
 
 def need_result(
@@ -60,6 +50,7 @@ def need_result(
 ) -> Result:
     """What one file needs under the given settings ("qwenops.need/1")."""
     from qwenops.memory import ladder
+    from qwenops.memory.reserve import devices_in_use, fit_reserve
     from qwenops.plan.ground import ground
 
     (model,) = variants((path,), mmproj)
@@ -74,14 +65,15 @@ def need_result(
         gpu_layers=_layers(gpu_layers, bool(base.devices)),
         **rest,
     )
+    devices = devices_in_use(model, settings, base.devices, base.host, base.environment)
     answer = ladder.need(
         model,
         settings,
-        base.devices,
+        devices,
         host=base.host,
         runtime=base.runtime,
         rung=rung,
-        reserve_bytes=ladder.fit_reserve(model, settings, base.devices, base.environment),
+        reserve_bytes=fit_reserve(model, settings, devices, base.environment),
     )
     descriptions = {d.name: d.description for d in base.devices}
     data = answer.as_data(model_entry(model))
