@@ -19,9 +19,7 @@ from qwenops.units import MIB
 BufferKind = Literal["model", "KV", "RS", "compute", "output"]
 FitEnd = Literal["as asked", "spilled", "none"]
 
-_BUFFER = re.compile(
-    r"([A-Za-z_]\w*):\s+(\S+)\s+(model|KV|RS|compute|output)\s+buffer size\s*=\s*([\d.]+)\s*MiB"
-)
+_BUFFER = re.compile(r"([A-Za-z_]\w*):\s+(\S+)\s+(model|KV|RS|compute|output)\s+buffer size\s*=\s*([\d.]+)\s*MiB")
 _CACHE = re.compile(
     r"(llama_kv_cache|llama_memory_recurrent)\S*: size =\s*([\d.]+) MiB \(\s*(\d+) cells,\s*(\d+) layers"
 )
@@ -93,10 +91,7 @@ class LoadLines:
         return sum(
             b.size_bytes
             for b in self.buffers
-            if not b.on_host
-            and b.device == device
-            and (not kinds or b.kind in kinds)
-            and b.of_projector is projector
+            if not b.on_host and b.device == device and (not kinds or b.kind in kinds) and b.of_projector is projector
         )
 
     def host_bytes(self, *kinds: BufferKind, projector: bool = False) -> int:

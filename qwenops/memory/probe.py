@@ -1,0 +1,291 @@
+"""Rung 2: ask Ollama's own llama-server what a load would take, without the weights and without loading.
+
+Its fit works out memory for the very graph, backend and build that will serve the model, and prints its table before
+it reads weights (llama.cpp b10434, common/fit.cpp); the process is ended there, 0.3 s after its start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qwenops.errors import PartMissing
+from qwenops.machine.types import Device, Kind
+from qwenops.memory.ghost import Ghost, make_ghost
+from qwenops.memory.probe_log import FitLog, FitPass, first_trial_is_done, fit_is_done, parse_fit_log
+from qwenops.memory.probe_parts import (
+    DeviceParts,
+    ProjectorParts,
+    device_parts,
+    host_parts,
+    projector_parts,
+)
+from qwenops.memory.probe_run import listen, scratch_folder
+from qwenops.memory.types import Band, DeviceNeed, Layers, LoadSettings, Need, Rung
+from qwenops.model.types import Model
+from qwenops.runtime.facts import ModelFacts, RunOptions, model_facts
+from qwenops.runtime.fit_target import fit_target_bytes
+from qwenops.runtime.flags import flags_of, server_environment
+from qwenops.runtime.rules import ServerLoad, resolve_load
+from qwenops.runtime.types import Runtime
+from qwenops.units import MIB
+
+WARMUP_TOKENS = 46 * 46
+"""The square image for which llama.cpp reserves the encoder's buffers at load (tools/mtmd/clip.h, warmup)."""
+
+_OS = {"darwin": "darwin", "win32": "windows"}.get(sys.platform, "linux")
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    ("CUDA", "cuda"),
+    ("ROCm", "rocm"),
+    ("HIP", "rocm"),
+    ("Vulkan", "vulkan"),
+    ("MTL", "metal"),
+    ("Metal", "metal"),
+)
+# What belongs to the server's environment, and must not leak in from the shell that runs qwenops.
+_THE_SERVERS_OWN = re.compile(r"^(OLLAMA_|LLAMA_ARG_|GGML_|CUDA_VISIBLE|HIP_VISIBLE|ROCR_VISIBLE|GPU_DEVICE_ORDINAL)")
+_TROUBLE = re.compile(r"error|failed|unknown model architecture|unsupported|invalid argument", re.IGNORECASE)
+_UNREACHABLE = {
+    "container": "the Ollama server is in a container, where its llama-server cannot be started from here",
+    "remote": "the Ollama server is on another machine",
+    "wsl": "the Ollama server is on the other side of WSL",
+    "none": "no Ollama server was found",
+}
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One start of llama-server: the model's facts, the load as Ollama would resolve it, the options behind it."""
+
+    facts: ModelFacts
+    load: ServerLoad
+    options: RunOptions
+
+
+def probe(
+    model: Model,
+    settings: LoadSettings,
+    runtime: Runtime,
+    *,
+    devices: Sequence[Device] | None = None,
+    timeout_s: float = 30.0,
+) -> Need:
+    """What a load of `model` under `settings` takes on each device and on the host, asked of the runtime itself.
+
+    Sizes in bytes; each part within 1 MiB of the buffer that a load then makes. `devices` are those the load may use
+    (the runtime's own where None), and their free figures are the ones returned.
+    Raises PartMissing, saying why, where the runtime cannot be asked or gives no answer that is understood.
+    """
+    server = _askable(runtime, settings)
+    seen = tuple(devices) if devices is not None else runtime.devices
+    with make_ghost(model, _ghost_folder()) as ghost:
+        question = _question(model, settings, runtime, seen, ghost)
+        text = _ask(question, settings, runtime, server, timeout_s)
+    fit = parse_fit_log(text)
+    if fit.chosen is None or not fit.chosen.rows:
+        raise PartMissing(f"{server} printed no memory table that is understood: {_why(text)}")
+    return _answer(model, settings, question, seen, fit, fit.chosen)
+
+
+def _askable(runtime: Runtime, settings: LoadSettings) -> Path:
+    if runtime.place in _UNREACHABLE:
+        raise PartMissing(_UNREACHABLE[runtime.place])
+    server = runtime.llama_server_path
+    if server is None or not server.is_file():
+        raise PartMissing(f"the runtime's llama-server was not found{f' at {server}' if server else ''}")
+    if not os.access(server, os.X_OK):
+        raise PartMissing(f"{server} may not be started by this user", do=f"ls -l {server}")
+    if settings.outputs == "library":
+        raise PartMissing("llama-server cannot be asked about a row of outputs for every batch token")
+    return server
+
+
+def _ghost_folder() -> Path:
+    import tempfile
+
+    return Path(tempfile.gettempdir())
+
+
+def _question(
+    model: Model, settings: LoadSettings, runtime: Runtime, seen: Sequence[Device], ghost: Ghost
+) -> _Question:
+    projector = model.projector
+    facts = model_facts(
+        str(ghost.model),
+        model.header.metadata,
+        file_bytes=model.file_bytes,
+        projector_path=str(ghost.projector) if ghost.projector else None,
+        projector_bytes=projector.header.tensor_bytes if projector else 0,
+        inline_vision_bytes=sum(t.size_bytes for t in model.header.tensors if t.name.startswith(("v.", "mm.", "a."))),
+        environment=runtime.environment,
+    )
+    num_gpu = {"all": facts.layers, "auto": -1}.get(str(settings.gpu_layers), settings.gpu_layers)
+    options = RunOptions(
+        num_ctx=settings.num_ctx,
+        num_batch=settings.batch,
+        num_gpu=int(num_gpu),
+        use_mmap=None if settings.mmap else False,
+    )
+    load = resolve_load(facts, options, runtime.environment, seen, os=_OS)
+    # What the caller asks for rules over what the server's environment says now: the plan may change that.
+    load = replace(
+        load,
+        num_ctx=settings.num_ctx,
+        parallel=settings.parallel,
+        flash_attn=settings.flash_attn,
+        kv_type=settings.kv_type_k if settings.kv_type_k == settings.kv_type_v else "",
+    )
+    if settings.projector_device == "cpu" and load.projector_on_cpu is None:
+        target = fit_target_bytes(0, runtime.environment, devices=len(load.devices))
+        load = replace(load, projector_on_cpu="as asked", fit_target_bytes=target)
+    return _Question(facts, load, options)
+
+
+def _ask(question: _Question, settings: LoadSettings, runtime: Runtime, server: Path, timeout_s: float) -> str:
+    with scratch_folder() as folder:
+        flags = flags_of(question.load, question.facts, question.options, listen=_address(folder), os=_OS)
+        command = [str(server), *_as_question(flags, settings)]
+        done = fit_is_done if settings.gpu_layers == "auto" else first_trial_is_done
+        text, answered = listen(command, _environment(question, runtime, server), done, timeout_s)
+    if not answered:
+        raise PartMissing(f"{server.name} ended without a memory table: {_why(text)}")
+    return text
+
+
+def _address(folder: Path) -> list[str]:
+    """A fresh socket needs no port; Windows gets a free port on the loopback."""
+    if _OS != "windows":
+        return ["--host", str(folder / "s.sock")]
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return ["--port", str(free.getsockname()[1]), "--host", "127.0.0.1"]
+
+
+def _as_question(flags: Sequence[str], settings: LoadSettings) -> list[str]:
+    """Ollama's flags, and what only changes how much is said or what Ollama has no option for."""
+    asked = list(flags)
+    asked[asked.index("--log-verbosity") + 1] = "5"
+    asked += ["--fit", "on"]
+    if settings.ubatch != settings.batch:
+        asked += ["-ub", str(settings.ubatch)]
+    if settings.kv_type_k != settings.kv_type_v:
+        asked += ["--cache-type-k", settings.kv_type_k, "--cache-type-v", settings.kv_type_v]
+    if settings.swa_full:
+        asked += ["--swa-full"]
+    return asked
+
+
+def _environment(question: _Question, runtime: Runtime, server: Path) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not _THE_SERVERS_OWN.match(name)}
+    theirs = server_environment(
+        question.load,
+        question.facts,
+        {**ours, **runtime.environment},
+        llama_server=server,
+        backends=runtime.backends,
+        os=_OS,
+    )
+    return {**theirs, "LLAMA_ARG_FIT": "on"}
+
+
+def _answer(
+    model: Model,
+    settings: LoadSettings,
+    question: _Question,
+    seen: Sequence[Device],
+    fit: FitLog,
+    chosen: FitPass,
+) -> Need:
+    parts = device_parts(model, fit, chosen)
+    vision = projector_parts(model.projector.header, fit) if model.projector else None
+    grown = _grown(vision, settings)
+    known = question.load.devices if len(question.load.devices) == len(parts) else ()
+    targets = question.load.fit_target_bytes
+    needs = tuple(
+        _device_need(p, known[i] if known else None, targets[i] if i < len(targets) else 0, grown)
+        for i, p in enumerate(parts)
+    )
+    host = host_parts(model, chosen)
+    if grown is not None:
+        host = replace(
+            host,
+            projector_bytes=grown.weights_bytes if grown.device is None else 0,
+            encoder_bytes=grown.host_encoder_bytes,
+        )
+    total = sum(n.total_bytes for n in needs)
+    slack = sum(MIB // 16 if p.exact else MIB for p in parts)
+    sources: dict[str, Rung] = dict.fromkeys(("weights", "kv", "state", "compute"), "runtime")
+    if grown is not None:
+        sources |= {"projector": "runtime", "encoder": "runtime"}
+    return Need(
+        rung="runtime",
+        settings=settings,
+        devices=needs,
+        host=host,
+        layers=chosen.layers or Layers(0, question.facts.layers),
+        band=Band(max(0, total - slack), total + slack),
+        sources=sources,
+        notes=_notes(question, settings, fit, chosen),
+        flash_attn=chosen.flash_attn,
+    )
+
+
+def _device_need(
+    part: DeviceParts, device: Device | None, reserve_bytes: int, vision: ProjectorParts | None
+) -> DeviceNeed:
+    here = vision if vision is not None and vision.device == part.name else None
+    return DeviceNeed(
+        name=device.name if device else part.name,
+        kind=device.kind if device else _kind(part.name),
+        free_bytes=device.free_bytes if device else part.free_bytes,
+        reserve_bytes=reserve_bytes,
+        weights_bytes=part.weights_bytes,
+        kv_bytes=part.kv_bytes,
+        state_bytes=part.state_bytes,
+        compute_bytes=part.compute_bytes,
+        projector_bytes=here.weights_bytes if here else 0,
+        encoder_bytes=here.encoder_bytes if here else 0,
+        draft_bytes=part.draft_bytes,
+    )
+
+
+def _kind(name: str) -> Kind:
+    return next((kind for prefix, kind in _KINDS if name.startswith(prefix)), "vulkan")
+
+
+def _grown(vision: ProjectorParts | None, settings: LoadSettings) -> ProjectorParts | None:
+    """The encoder for the largest image: its buffers grow with the picture and are never smaller than at load."""
+    if vision is None:
+        return None
+    growth = max(1.0, settings.image_tokens / WARMUP_TOKENS)
+    return replace(
+        vision,
+        encoder_bytes=round(vision.encoder_bytes * growth),
+        host_encoder_bytes=round(vision.host_encoder_bytes * growth),
+    )
+
+
+def _notes(question: _Question, settings: LoadSettings, fit: FitLog, chosen: FitPass) -> tuple[str, ...]:
+    notes = []
+    layers = chosen.layers
+    if settings.gpu_layers == "auto" and layers and layers.on_device < layers.total:
+        notes.append(f"the runtime keeps {layers.on_device} of {layers.total} layers on the device and spills the rest")
+    if fit.overflowing_layers:
+        notes.append(f"{fit.overflowing_layers} of them leave their experts on the host")
+    why = question.load.projector_on_cpu
+    if question.facts.projector_path and why and settings.projector_device == "gpu":
+        notes.append(f"Ollama puts the projector on the CPU ({why})")
+    return tuple(notes)
+
+
+def _why(text: str) -> str:
+    """The line that tells most about a silent end."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    trouble = [line for line in lines if _TROUBLE.search(line)]
+    return (trouble or lines or ["it wrote nothing"])[-1][:300]
