@@ -117,10 +117,10 @@ def select_devices(
 
 
 def _best_group(groups: Mapping[str, list[Device]], system: SystemMemory) -> tuple[Device, ...]:
-    def rank(group: list[Device]) -> tuple[bool, int]:
-        return any(not d.integrated for d in group), available_bytes(group, system)
+    def rank(kind: str) -> tuple[bool, int]:
+        return any(not d.integrated for d in groups[kind]), available_bytes(groups[kind], system)
 
-    return tuple(max(groups.values(), key=rank))
+    return tuple(groups[max(groups, key=rank)])
 
 
 def mmap_switched_off(
