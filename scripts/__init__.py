@@ -1,0 +1,1 @@
+"""Scripts of the checkout: parts for tests, tables for the documentation, the demonstration."""

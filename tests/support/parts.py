@@ -1,0 +1,91 @@
+"""Looks up the real parts, and says by name what is missing and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from scripts.parts.layout import Layout, default_root
+
+GET = "make parts"
+
+
+def in_ci() -> bool:
+    """Whether a missing part is a failure (CI=true) and not a skip."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+@cache
+def layout() -> Layout:
+    """The parts folder in use."""
+    return Layout(default_root())
+
+
+@cache
+def software_gpu_icd() -> Path | None:
+    """The Vulkan driver file of Mesa's software GPU, or None."""
+    for folder in ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"):
+        for name in ("lvp_icd.x86_64.json", "lvp_icd.aarch64.json", "lvp_icd.json"):
+            if (found := Path(folder) / name).is_file():
+                return found
+    return None
+
+
+def software_gpu_environment() -> dict[str, str]:
+    """The variables that show llama.cpp and Ollama the software GPU, and no other, as device 0.
+
+    The driver is named so that a real card in the same machine is neither used nor counted.
+    """
+    settings = {"GGML_VK_VISIBLE_DEVICES": "0", "OLLAMA_VULKAN": "1", "OLLAMA_IGPU_ENABLE": "1"}
+    if icd := software_gpu_icd():
+        settings |= {"VK_DRIVER_FILES": str(icd), "VK_ICD_FILENAMES": str(icd)}
+    return settings
+
+
+def missing(marker: str) -> str | None:
+    """Why a test with this marker cannot run here; None when it can."""
+    check = {"server": _no_server, "vulkan": _no_vulkan, "library": _no_library, "go": _no_go}[marker]
+    return check()
+
+
+@cache
+def _no_server() -> str | None:
+    for path in (layout().ollama, layout().llama_server, layout().smollm):
+        if not path.exists():
+            return f"no {path.name} in {layout().root} ({GET})"
+    return None
+
+
+@cache
+def _no_vulkan() -> str | None:
+    if software_gpu_icd() is None:
+        return "no software Vulkan driver (Debian: apt install mesa-vulkan-drivers)"
+    if not layout().llama_server.exists():
+        return f"no llama-server in {layout().root} ({GET})"
+    devices = subprocess.run(
+        [layout().llama_server, "--list-devices"],
+        env={**os.environ, **software_gpu_environment()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "Vulkan0" in devices.stdout + devices.stderr:
+        return None
+    return f"llama-server lists no Vulkan device: {(devices.stderr or devices.stdout).strip()[-200:]}"
+
+
+@cache
+def _no_library() -> str | None:
+    if importlib.util.find_spec("llama_cpp") is None:
+        return f"llama-cpp-python is not installed in {sys.prefix} (pip install 'qwenops[bench]')"
+    return None
+
+
+@cache
+def _no_go() -> str | None:
+    return None if shutil.which("go") else "no Go toolchain on PATH"
