@@ -30,7 +30,7 @@ KEPT_ELEMENTS = 1024
 MAX_HEADER_BYTES = 256 * 1024**2
 MAX_KEYS = 65_536
 MAX_TENSORS = 131_072
-MAX_STRINGS = 16_777_216
+MAX_STRINGS = 4_194_304
 MAX_DIMS = 4
 MAX_TENSOR_NAME = 63
 _READ_BYTES = 1024**2
@@ -299,6 +299,8 @@ class _Parser:
             if len(raw) > MAX_TENSOR_NAME:
                 self.refuse(f"the name of tensor {index + 1} has {len(raw)} bytes, more than {MAX_TENSOR_NAME}")
             name = self.text(raw, f"the name of tensor {index + 1}")
+            if not name:
+                self.refuse(f"the name of tensor {index + 1} is empty")
             if name in seen:
                 self.refuse(f"tensor {name!r} appears twice")
             seen.add(name)
