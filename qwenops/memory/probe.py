@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from qwenops.errors import PartMissing
 from qwenops.machine.types import Device, Kind
-from qwenops.memory.ghost import Ghost, make_ghost
+from qwenops.memory import probe_cache
+from qwenops.memory.ghost import make_ghost
 from qwenops.memory.probe_log import FitLog, FitPass, first_trial_is_done, fit_is_done, parse_fit_log
 from qwenops.memory.probe_parts import (
     DeviceParts,
@@ -25,9 +27,10 @@ from qwenops.memory.probe_parts import (
     projector_parts,
 )
 from qwenops.memory.probe_run import listen, scratch_folder
+from qwenops.memory.reserve import facts_of
 from qwenops.memory.types import Band, DeviceNeed, Layers, LoadSettings, Need, Rung
 from qwenops.model.types import Model
-from qwenops.runtime.facts import ModelFacts, RunOptions, model_facts
+from qwenops.runtime.facts import ModelFacts, RunOptions
 from qwenops.runtime.fit_target import fit_target_bytes
 from qwenops.runtime.flags import flags_of, server_environment
 from qwenops.runtime.rules import ServerLoad, resolve_load
@@ -48,6 +51,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
 )
 # What belongs to the server's environment, and must not leak in from the shell that runs qwenops.
 _THE_SERVERS_OWN = re.compile(r"^(OLLAMA_|LLAMA_ARG_|GGML_|CUDA_VISIBLE|HIP_VISIBLE|ROCR_VISIBLE|GPU_DEVICE_ORDINAL)")
+_CHANGES_NO_MEMORY = frozenset({"OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_DEBUG", "OLLAMA_KEEP_ALIVE", "OLLAMA_ORIGINS"})
 _TROUBLE = re.compile(r"error|failed|unknown model architecture|unsupported|invalid argument", re.IGNORECASE)
 _UNREACHABLE = {
     "container": "the Ollama server is in a container, where its llama-server cannot be started from here",
@@ -82,13 +86,14 @@ def probe(
     """
     server = _askable(runtime, settings)
     seen = tuple(devices) if devices is not None else runtime.devices
-    with make_ghost(model, _ghost_folder()) as ghost:
-        question = _question(model, settings, runtime, seen, ghost)
-        text = _ask(question, settings, runtime, server, timeout_s)
-    fit = parse_fit_log(text)
-    if fit.chosen is None or not fit.chosen.rows:
-        raise PartMissing(f"{server} printed no memory table that is understood: {_why(text)}")
-    return _answer(model, settings, question, seen, fit, fit.chosen)
+    question = _question(model, settings, runtime, seen)
+    key = None if settings.gpu_layers == "auto" else _key(model, settings, runtime, server, question)
+    answer = probe_cache.read(key, settings) if key else None
+    if answer is None:
+        answer = _ask(model, settings, runtime, server, question, timeout_s)
+        if key:
+            probe_cache.keep(key, answer)
+    return _as_of_now(answer, question)
 
 
 def _askable(runtime: Runtime, settings: LoadSettings) -> Path:
@@ -104,25 +109,8 @@ def _askable(runtime: Runtime, settings: LoadSettings) -> Path:
     return server
 
 
-def _ghost_folder() -> Path:
-    import tempfile
-
-    return Path(tempfile.gettempdir())
-
-
-def _question(
-    model: Model, settings: LoadSettings, runtime: Runtime, seen: Sequence[Device], ghost: Ghost
-) -> _Question:
-    projector = model.projector
-    facts = model_facts(
-        str(ghost.model),
-        model.header.metadata,
-        file_bytes=model.file_bytes,
-        projector_path=str(ghost.projector) if ghost.projector else None,
-        projector_bytes=projector.header.tensor_bytes if projector else 0,
-        inline_vision_bytes=sum(t.size_bytes for t in model.header.tensors if t.name.startswith(("v.", "mm.", "a."))),
-        environment=runtime.environment,
-    )
+def _question(model: Model, settings: LoadSettings, runtime: Runtime, seen: Sequence[Device]) -> _Question:
+    facts = facts_of(model)
     num_gpu = {"all": facts.layers, "auto": -1}.get(str(settings.gpu_layers), settings.gpu_layers)
     options = RunOptions(
         num_ctx=settings.num_ctx,
@@ -145,15 +133,49 @@ def _question(
     return _Question(facts, load, options)
 
 
-def _ask(question: _Question, settings: LoadSettings, runtime: Runtime, server: Path, timeout_s: float) -> str:
-    with scratch_folder() as folder:
-        flags = flags_of(question.load, question.facts, question.options, listen=_address(folder), os=_OS)
+def _key(model: Model, settings: LoadSettings, runtime: Runtime, server: Path, question: _Question) -> str:
+    from qwenops.model.read import model_key
+
+    binary = server.stat()
+    return probe_cache.key_of(
+        {
+            "model": model_key(model),
+            "settings": asdict(settings),
+            "runtime": [runtime.version, runtime.llama_server_build, str(server), binary.st_size, binary.st_mtime_ns],
+            "devices": [[d.name, d.description, d.total_bytes] for d in question.load.devices],
+            "projector_on_cpu": question.load.projector_on_cpu,
+            "environment": {
+                name: value
+                for name, value in runtime.environment.items()
+                if _THE_SERVERS_OWN.match(name) and name not in _CHANGES_NO_MEMORY
+            },
+        }
+    )
+
+
+def _ask(
+    model: Model,
+    settings: LoadSettings,
+    runtime: Runtime,
+    server: Path,
+    question: _Question,
+    timeout_s: float,
+) -> Need:
+    """Start llama-server on the model or its ghost, read until the answer is there, and make a Need of it."""
+    done = fit_is_done if settings.gpu_layers == "auto" else first_trial_is_done
+    with make_ghost(model, Path(tempfile.gettempdir())) as ghost, scratch_folder() as folder:
+        inline = question.facts.projector_path == question.facts.path
+        projector = str(ghost.model) if inline else str(ghost.projector) if ghost.projector else None
+        facts = replace(question.facts, path=str(ghost.model), projector_path=projector)
+        flags = flags_of(question.load, facts, question.options, listen=_address(folder), os=_OS)
         command = [str(server), *_as_question(flags, settings)]
-        done = fit_is_done if settings.gpu_layers == "auto" else first_trial_is_done
         text, answered = listen(command, _environment(question, runtime, server), done, timeout_s)
     if not answered:
         raise PartMissing(f"{server.name} ended without a memory table: {_why(text)}")
-    return text
+    fit = parse_fit_log(text)
+    if fit.chosen is None or not fit.chosen.rows:
+        raise PartMissing(f"{server.name} printed no memory table that is understood: {_why(text)}")
+    return _answer(model, settings, question, fit, fit.chosen)
 
 
 def _address(folder: Path) -> list[str]:
@@ -198,19 +220,13 @@ def _answer(
     model: Model,
     settings: LoadSettings,
     question: _Question,
-    seen: Sequence[Device],
     fit: FitLog,
     chosen: FitPass,
 ) -> Need:
     parts = device_parts(model, fit, chosen)
     vision = projector_parts(model.projector.header, fit) if model.projector else None
     grown = _grown(vision, settings)
-    known = question.load.devices if len(question.load.devices) == len(parts) else ()
-    targets = question.load.fit_target_bytes
-    needs = tuple(
-        _device_need(p, known[i] if known else None, targets[i] if i < len(targets) else 0, grown)
-        for i, p in enumerate(parts)
-    )
+    needs = tuple(_device_need(p, grown) for p in parts)
     host = host_parts(model, chosen)
     if grown is not None:
         host = replace(
@@ -236,15 +252,12 @@ def _answer(
     )
 
 
-def _device_need(
-    part: DeviceParts, device: Device | None, reserve_bytes: int, vision: ProjectorParts | None
-) -> DeviceNeed:
+def _device_need(part: DeviceParts, vision: ProjectorParts | None) -> DeviceNeed:
     here = vision if vision is not None and vision.device == part.name else None
     return DeviceNeed(
-        name=device.name if device else part.name,
-        kind=device.kind if device else _kind(part.name),
-        free_bytes=device.free_bytes if device else part.free_bytes,
-        reserve_bytes=reserve_bytes,
+        name=part.name,
+        kind=_kind(part.name),
+        free_bytes=part.free_bytes,
         weights_bytes=part.weights_bytes,
         kv_bytes=part.kv_bytes,
         state_bytes=part.state_bytes,
@@ -253,6 +266,28 @@ def _device_need(
         encoder_bytes=here.encoder_bytes if here else 0,
         draft_bytes=part.draft_bytes,
     )
+
+
+def _as_of_now(answer: Need, question: _Question) -> Need:
+    """The answer under the caller's names of the devices, with what is free and what the runtime keeps free now.
+
+    A child that is shown one of several cards counts it from 0, so devices are matched by their order.
+    """
+    load = question.load
+    if len(load.devices) != len(answer.devices):
+        return answer
+    targets = load.fit_target_bytes
+    needs = tuple(
+        replace(
+            need,
+            name=device.name,
+            kind=device.kind,
+            free_bytes=device.free_bytes,
+            reserve_bytes=targets[i] if i < len(targets) else 0,
+        )
+        for i, (need, device) in enumerate(zip(answer.devices, load.devices, strict=True))
+    )
+    return replace(answer, devices=needs)
 
 
 def _kind(name: str) -> Kind:
