@@ -1,0 +1,258 @@
+"""Registration by the store: place the weights, write the small blobs, then the manifest, and see it arrive.
+
+The order is Ollama's own: blobs first and durable, the manifest last by one rename. Whatever fails, and Ctrl-C at any
+moment, takes back everything that was done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from qwenops.errors import CheckFailed
+from qwenops.ollama import ledger
+from qwenops.ollama.blobs import Undo, make_folders, store_lock, sync_folder, write_atomically, write_blob
+from qwenops.ollama.contents import Blob, Bundle, Contents, bundle
+from qwenops.ollama.digest import Digested, Stamp, digest_file, remembered
+from qwenops.ollama.judge import (
+    Before,
+    clear_disk_errors,
+    judge_rights,
+    judge_room,
+    nearest,
+    refuse_foreign,
+    what_is_there,
+)
+from qwenops.ollama.link import Owner, can_reflink, owner_for, place
+from qwenops.ollama.manifest import same_model
+from qwenops.ollama.remove import remove_unused
+from qwenops.ollama.types import How, Progress, Registered
+from qwenops.ollama.watch import blob_is_right
+from qwenops.runtime.client import Client
+from qwenops.runtime.names import Name, parse_name
+from qwenops.runtime.store import blob_path, manifest_digest
+from qwenops.runtime.types import Runtime, Store
+from qwenops.units import human
+
+_SEEN_WITHIN_S = 5.0
+_RANK: dict[str, int] = {"linked": 0, "reflinked": 1, "copied": 2}
+
+
+class NotTheServersStore(CheckFailed):
+    """The manifest was written and the server did not show it: the folder is someone else's. All was taken back."""
+
+
+def register(
+    contents: Contents,
+    name: Name,
+    runtime: Runtime,
+    store: Store,
+    *,
+    copy: bool,
+    replace: bool,
+    dry_run: bool,
+    progress: Progress,
+) -> Registered:
+    """Link a model into a store that we may write. See qwenops.ollama.register for what it raises."""
+    judge_rights(contents, runtime, store, copy=copy)
+    judge_room(contents, store, copy=copy)
+    if dry_run:
+        return _foretold(contents, name, store, replace=replace, copy=copy)
+    digested = [digest_file(path, progress=progress) for _, path in contents.files]
+    made = bundle(contents, digested)
+    with clear_disk_errors(store, contents):
+        owner = owner_for(nearest(store.path))
+        with Undo() as undo:
+            make_folders(store.path / "blobs", undo, owner)
+            make_folders(store.path / "manifests", undo, owner)
+            with store_lock(store.path), Undo() as steps:
+                return _register(
+                    made, name, runtime, store, steps, owner, copy=copy, replace=replace, progress=progress
+                )
+
+
+def _register(
+    made: Bundle,
+    name: Name,
+    runtime: Runtime,
+    store: Store,
+    undo: Undo,
+    owner: Owner | None,
+    *,
+    copy: bool,
+    replace: bool,
+    progress: Progress,
+) -> Registered:
+    before = what_is_there(store, name)
+    same = before.raw is not None and same_model(before.raw, made.manifest)
+    if not same:
+        refuse_foreign(before, store, replace=replace)
+    placed = [_place(blob, store, undo, owner, copy=copy, progress=progress) for blob in made.blobs]
+    small = [(digest, data) for digest, data in made.small if not _holds(store, digest, data)]
+    for digest, data in small:
+        write_blob(blob_path(store, digest), data, undo, owner)
+    sync_folder(store.path / "blobs")
+    raw = before.raw if same and before.raw else made.manifest
+    if not same:
+        _write_manifest(before, raw, store, undo, owner)
+        _link_again(made, store, undo, owner, copy=copy, progress=progress)
+    confirmed = not runtime.reachable or seen_by_server(runtime, before.name, manifest_digest(raw))
+    if not confirmed:
+        raise NotTheServersStore(
+            f"{store.path} is not the store of the server at {runtime.url}: it did not show {before.name.short}",
+            do="set OLLAMA_MODELS to the server's own folder, or add --via api",
+        )
+    for blob, how in zip(made.blobs, placed, strict=True):
+        note_link(store, blob, how)
+    ledger.record_model(store.path, before.name.short, manifest_digest(raw))
+    if not same and before.manifest:
+        remove_unused(store, before.manifest)
+    changed = not same or any(placed) or bool(small)
+    return _told(made, placed, before.name, store, runtime, digest=manifest_digest(raw), changed=changed)
+
+
+# The writing
+
+
+def _place(blob: Blob, store: Store, undo: Undo, owner: Owner | None, *, copy: bool, progress: Progress) -> How | None:
+    """Bring one large blob into the store; None when a right one is there."""
+    target = blob_path(store, blob.row.digest)
+    if target.exists():
+        if blob_is_right(store, blob.row.digest, source=blob.found, progress=progress):
+            return None
+        target.unlink()
+    how, _ = place(blob.found, target, copy=copy, owner=owner, progress=progress)
+    undo.on_failure(target.unlink)
+    return None if how == "present" else how
+
+
+def _write_manifest(before: Before, raw: bytes, store: Store, undo: Undo, owner: Owner | None) -> None:
+    root = store.path / "manifests"
+    path = root / before.name.relative_path
+    for attempt in (1, 2):
+        make_folders(path.parent, undo, owner)
+        try:
+            # Not beside the manifest: the server lists that folder, and one that vanishes there fails its listing.
+            write_atomically(path, raw, owner, temporary_in=root)
+            break
+        except FileNotFoundError:  # the server pruned the folder while it was empty
+            if attempt == 2:
+                raise
+    old = before.raw
+    if old is None:
+        undo.on_failure(path.unlink)
+    else:
+        undo.on_failure(lambda: write_atomically(path, old, owner, temporary_in=root))
+
+
+def _link_again(made: Bundle, store: Store, undo: Undo, owner: Owner | None, *, copy: bool, progress: Progress) -> None:
+    """A server that starts prunes blobs that no manifest named yet and that look old, as a link does."""
+    for blob in made.blobs:
+        if not blob_path(store, blob.row.digest).exists():
+            _place(blob, store, undo, owner, copy=copy, progress=progress)
+    for digest, data in made.small:
+        write_blob(blob_path(store, digest), data, undo, owner)
+
+
+def _holds(store: Store, digest: str, data: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return blob_path(store, digest).read_bytes() == data
+    return False
+
+
+def seen_by_server(runtime: Runtime, name: Name, digest: str) -> bool:
+    """Whether the running server lists the model with this digest, within a few seconds."""
+    deadline = time.monotonic() + _SEEN_WITHIN_S
+    while True:
+        tags = Client(runtime.url).tags()
+        if any(parse_name(t.name).folded == name.folded and t.digest == digest for t in tags):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.25)
+
+
+def note_link(store: Store, blob: Blob, how: How | None) -> None:
+    """Write a placed blob into the ledger; one that was there keeps its entry, or gets one if it is the same file."""
+    stamp = Stamp.of(blob_path(store, blob.row.digest).stat())
+    if how is None:
+        known = ledger.link_of(store.path, blob.found.sha256)
+        if known is None and stamp.inode != blob.found.stamp.inode:
+            return
+        how = "linked" if stamp.inode == blob.found.stamp.inode else known.how  # type: ignore[union-attr,assignment]
+    ledger.record_link(store.path, ledger.Link(blob.found.sha256, how or "linked", blob.found.path, stamp))
+
+
+# What is said afterwards
+
+
+def _told(
+    made: Bundle,
+    placed: Sequence[How | None],
+    name: Name,
+    store: Store,
+    runtime: Runtime,
+    *,
+    digest: str,
+    changed: bool,
+) -> Registered:
+    hows = [how for how in placed if how]
+    sizes = list(zip(placed, (blob.row.size for blob in made.blobs), strict=True))
+    notes = []
+    if not runtime.reachable:
+        notes.append(f"no server answers at {runtime.url}: the model will be there once Ollama runs on {store.path}")
+    if changed and len(hows) < len(placed):
+        notes.append(f"{len(placed) - len(hows)} of {len(placed)} files were in the store already")
+    copied = sum(size for how, size in sizes if how == "copied")
+    if copied:
+        notes.append(f"{human(copied)} copied: the store cannot share these files with where they are")
+    return Registered(
+        name=name.short,
+        how=max(hows, key=_RANK.__getitem__, default="linked"),
+        bytes_copied=copied,
+        bytes_linked=sum(size for how, size in sizes if how in ("linked", "reflinked")),
+        manifest=store.path / "manifests" / name.relative_path,
+        changed=changed,
+        undo=f"qwenops remove {name.short}",
+        confirmed=runtime.reachable,
+        digest=digest,
+        notes=tuple(notes),
+    )
+
+
+def _foretold(contents: Contents, name: Name, store: Store, *, replace: bool, copy: bool) -> Registered:
+    """What a registration would do, from what is known without reading the weights."""
+    before = what_is_there(store, name)
+    digested = [_known(path) for _, path in contents.files]
+    known = [found for found in digested if found]
+    made = bundle(contents, known) if len(known) == len(digested) else None
+    same = made is not None and before.raw is not None and same_model(before.raw, made.manifest)
+    notes = () if made else ("the files were not read: their digests are worked out when it is done",)
+    if not same:
+        refuse_foreign(before, store, replace=replace)
+    blobs = nearest(store.path / "blobs")
+    crossing = copy or any(path.stat().st_dev != blobs.stat().st_dev for _, path in contents.files)
+    how: How = "copied" if crossing else "linked"
+    if not crossing and all(can_reflink(path, blobs) for _, path in contents.files):
+        how = "reflinked"
+    total = 0 if same else contents.total_bytes
+    return Registered(
+        name=before.name.short,
+        how=how,
+        bytes_copied=total if crossing else 0,
+        bytes_linked=0 if crossing else total,
+        manifest=store.path / "manifests" / before.name.relative_path,
+        changed=not same,
+        undo=f"qwenops remove {before.name.short}",
+        confirmed=False,
+        digest=manifest_digest(made.manifest) if made else "",
+        notes=notes,
+    )
+
+
+def _known(path: Path) -> Digested | None:
+    stamp = Stamp.of(path.stat())
+    sha256 = remembered(stamp)
+    return Digested(path, sha256, stamp) if sha256 else None
