@@ -1,0 +1,124 @@
+"""What a template may say: the facts of the model and the numbers of the plan, in one flat value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qwenops.errors import BadInput
+from qwenops.model.types import Model
+from qwenops.modelfile.families import (
+    ChatFormat,
+    Prompt,
+    chat_format,
+    coordinates,
+    family_of,
+    mode_of,
+    prompts,
+    requires,
+)
+from qwenops.modelfile.sampling import Sampling, sampling
+from qwenops.modelfile.types import Message, Mode
+
+OCR_ANSWER_TOKENS = 8192
+"""A page is done long before; a loop is not. Official text recipes allow more, for thoughts and essays."""
+
+
+@dataclass(frozen=True)
+class RenderContext:
+    """Everything a template can use. Every field is a variable of that name in the template.
+
+    `layers` counts the output layer, as num_gpu does; `num_gpu` None leaves the choice to Ollama, which is the only
+    other value that keeps a projector on the GPU. `num_predict` None sets no end. `summary` are comment lines for the
+    head of the file: what was planned, where the numbers come from.
+    """
+
+    name: str
+    family: str
+    mode: Mode
+    model_paths: tuple[Path, ...]
+    num_ctx: int
+    projector_path: Path | None = None
+    num_gpu: int | None = None
+    layers: int | None = None
+    num_batch: int | None = None
+    num_predict: int | None = None
+    images: int = 0
+    image_tokens: int = 0
+    quant: str = ""
+    sampling: Sampling = field(default_factory=lambda: Sampling({}))
+    format: ChatFormat = field(default_factory=lambda: ChatFormat(None, None, ""))
+    requires: str | None = None
+    prompts: tuple[Prompt, ...] = ()
+    coordinates: str | None = None
+    system: str | None = None
+    license: str | None = None
+    messages: tuple[Message, ...] = ()
+    adapter_path: Path | None = None
+    summary: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise BadInput for what Ollama would take and then do something else with."""
+        if not self.model_paths:
+            raise BadInput("a Modelfile needs a model file")
+        if self.num_ctx < 1:
+            raise BadInput(f"num_ctx {self.num_ctx} is no context")
+        if (
+            self.projector_path is not None
+            and self.num_gpu is not None
+            and self.layers is not None
+            and self.num_gpu < self.layers
+        ):
+            raise BadInput(
+                f"num_gpu {self.num_gpu} is below the {self.layers} layers of the model: Ollama would move the "
+                "projector to the CPU",
+                do=f"leave num_gpu away, or write {self.layers}",
+            )
+
+
+def context_for(
+    model: Model,
+    task: str,
+    *,
+    num_ctx: int,
+    num_gpu: int | None = None,
+    num_batch: int | None = None,
+    num_predict: int | None = None,
+    images: int = 0,
+    image_tokens: int = 0,
+    mode: Mode | None = None,
+    system: str | None = None,
+    summary: Sequence[str] = (),
+) -> RenderContext:
+    """The context of a model for a task, from its header and the plan's numbers.
+
+    For "ocr" an answer without an end is capped, since that is where models loop: at 8192 tokens, or half of num_ctx.
+    """
+    family = family_of(model)
+    mode = mode or mode_of(model)
+    if task == "ocr" and num_predict is None:
+        num_predict = min(OCR_ANSWER_TOKENS, num_ctx // 2)
+    blocks = model.hparam("block_count")
+    return RenderContext(
+        name=model.name,
+        family=family,
+        mode=mode,
+        model_paths=tuple(p.absolute() for p in model.shards),
+        projector_path=model.projector.path.absolute() if model.projector else None,
+        num_ctx=num_ctx,
+        num_gpu=num_gpu,
+        layers=blocks + 1 if isinstance(blocks, int) else None,
+        num_batch=num_batch,
+        num_predict=num_predict,
+        images=images if model.projector or model.inline_vision else 0,
+        image_tokens=image_tokens if model.projector or model.inline_vision else 0,
+        quant=model.quant,
+        sampling=sampling(family, mode, task),
+        format=chat_format(family, mode, has_chat_template=bool(model.header.metadata.get("tokenizer.chat_template"))),
+        requires=requires(family),
+        prompts=prompts(family, task) if model.projector or model.inline_vision else (),
+        coordinates=coordinates(family) if model.projector or model.inline_vision else None,
+        system=system,
+        summary=tuple(summary),
+    )
