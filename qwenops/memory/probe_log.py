@@ -41,6 +41,7 @@ _MMPROJ_SHARE = re.compile(r"\[mtmd\] adding ([\d.]+) MiB to fit_params_target f
 _DRAFT_SHARE = re.compile(r"\[spec\] adding ([\d.]+) MiB to fit_params_target for device (\S+)")
 _FLASH = re.compile(r"(?:Flash Attention|flash_attn\s+=) (enabled|disabled|not supported)")
 _CLIP_WEIGHTS = re.compile(r"model size:\s+([\d.]+) MiB")
+_CLIP_BACKEND = re.compile(r"CLIP using (\S+) backend")
 _CONTEXT = re.compile(r"llama_context: n_ctx\s+= (\d+)")
 _START = re.compile(r"starting llama-server\b.*")
 _FIT_DONE = "fitting params to free memory took"
@@ -80,6 +81,7 @@ class LoadLines:
     layers: Layers | None = None
     free_bytes: Mapping[str, int] = field(default_factory=dict)
     projector_weights_bytes: int | None = None
+    projector_backend: str | None = None
     n_ctx: int | None = None
     flash_attn: bool | None = None
     overflowing_layers: int = 0
@@ -101,6 +103,10 @@ class LoadLines:
             for b in self.buffers
             if b.on_host and (not kinds or b.kind in kinds) and b.of_projector is projector
         )
+
+    def projector_bytes(self, device: str) -> int:
+        """The projector's weights on a device; the log gives one size and the backend that holds it."""
+        return self.projector_weights_bytes or 0 if self.projector_backend == device else 0
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -261,6 +267,7 @@ def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
     n_ctx: int | None = None
     flash: bool | None = None
     weights: int | None = None
+    clip_backend: str | None = None
     overflowing = 0
     error: str | None = None
     for line in lines:
@@ -277,6 +284,8 @@ def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
             n_ctx = n_ctx or int(match[1])
         elif "load_hparams" in line and (match := _CLIP_WEIGHTS.search(line)):
             weights = _mib(match[1])
+        elif match := _CLIP_BACKEND.search(line):
+            clip_backend = match[1]
         elif match := _CHOICE.search(line):
             overflowing += int(match[3] or 0)
         elif match := _FLASH.search(line):
@@ -288,6 +297,7 @@ def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
         layers=layers,
         free_bytes=free,
         projector_weights_bytes=weights,
+        projector_backend=clip_backend,
         n_ctx=n_ctx,
         flash_attn=flash,
         overflowing_layers=overflowing,

@@ -1,0 +1,124 @@
+"""The ladder: what a load needs, from the best source that can answer.
+
+measured  it was loaded before           (history)
+runtime   Ollama's own llama-server says (probe)
+closed    formulas over the header       (closed form: any hardware, milliseconds)
+
+Each part of the answer names its source, and a note says why a higher rung did not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qwenops.errors import BadInput, ChildDied, PartMissing
+from qwenops.machine.types import Device, Host
+from qwenops.memory.types import Band, LoadSettings, Need
+from qwenops.model.types import Model
+from qwenops.runtime.types import Runtime
+
+if TYPE_CHECKING:
+    from qwenops.history import History
+
+RUNGS = ("auto", "measured", "runtime", "closed form")
+
+
+def need(
+    model: Model,
+    settings: LoadSettings,
+    devices: Sequence[Device],
+    *,
+    host: Host | None = None,
+    runtime: Runtime | None = None,
+    rung: str = "auto",
+    history: History | None = None,
+    reserve_bytes: Mapping[str, int] | None = None,
+) -> Need:
+    """What `model` needs under `settings` on `devices`, in bytes.
+
+    "auto" takes the highest rung that answers; another `rung` is asked alone. `reserve_bytes` is what the runtime
+    keeps free, by device name. Parts that a rung cannot see (the overhead outside every buffer) come from the closed
+    form. Raises BadInput for a rung that does not exist, PartMissing when the one that was asked for cannot answer.
+    """
+    if rung not in RUNGS:
+        raise BadInput(f"{rung!r} is not a rung", do=f"--rung {'|'.join(r.replace(' ', '-') for r in RUNGS)}")
+    notes: list[str] = []
+    if rung in ("auto", "measured"):
+        found = _measured(model, settings, devices, runtime, history)
+        if found is not None:
+            return _completed(found, model, settings, devices, host, reserve_bytes)
+        if rung == "measured":
+            raise PartMissing("this load was not measured before on this device", do="qwenops verify MODEL")
+    if rung in ("auto", "runtime"):
+        try:
+            asked = _asked(model, settings, devices, runtime)
+            return _completed(asked, model, settings, devices, host, reserve_bytes)
+        except (PartMissing, ChildDied) as why:
+            if rung == "runtime":
+                raise
+            # Hardware that is described and not here was never going to be asked.
+            if runtime is not None:
+                notes.append(f"the runtime was not asked: {why.message}")
+    answer = _closed_form(model, settings, devices, host, reserve_bytes)
+    return replace(answer, notes=(*notes, *answer.notes))
+
+
+def _measured(
+    model: Model,
+    settings: LoadSettings,
+    devices: Sequence[Device],
+    runtime: Runtime | None,
+    history: History | None,
+) -> Need | None:
+    if history is None or runtime is None:
+        return None
+    from qwenops.memory.measured import measured_need
+
+    return measured_need(model, settings, devices, runtime, history)
+
+
+def _asked(model: Model, settings: LoadSettings, devices: Sequence[Device], runtime: Runtime | None) -> Need:
+    if runtime is None:
+        raise PartMissing("there is no runtime on this machine to ask", do="qwenops doctor")
+    from qwenops.memory.probe import probe
+
+    return probe(model, settings, runtime, devices=devices)
+
+
+def _closed_form(
+    model: Model,
+    settings: LoadSettings,
+    devices: Sequence[Device],
+    host: Host | None,
+    reserve_bytes: Mapping[str, int] | None,
+) -> Need:
+    from qwenops.memory.closed_form import closed_form
+
+    return closed_form(model, settings, tuple(devices), host, reserve_bytes=reserve_bytes)
+
+
+def _completed(
+    answer: Need,
+    model: Model,
+    settings: LoadSettings,
+    devices: Sequence[Device],
+    host: Host | None,
+    reserve_bytes: Mapping[str, int] | None,
+) -> Need:
+    """A higher rung's answer with the parts it cannot see, and with the reserve that the caller knows."""
+    formula = {d.name: d for d in _closed_form(model, settings, devices, host, reserve_bytes).devices}
+    completed = []
+    for device in answer.devices:
+        known = formula.get(device.name)
+        overhead = device.overhead_bytes or (known.overhead_bytes if known else 0)
+        reserve = (reserve_bytes or {}).get(device.name, device.reserve_bytes)
+        completed.append(replace(device, overhead_bytes=overhead, reserve_bytes=reserve))
+    added = sum(d.overhead_bytes for d in completed) - sum(d.overhead_bytes for d in answer.devices)
+    return replace(
+        answer,
+        devices=tuple(completed),
+        band=Band(answer.band.low + added, answer.band.high + added),
+        sources={"overhead": "closed form", **answer.sources},
+    )
