@@ -59,7 +59,7 @@ def run(
     drain = threading.Thread(target=_keep_tail, args=(child.stderr, tail), daemon=True)
     drain.start()
     out_of_time = threading.Event()
-    alarm = threading.Timer(limit_s, lambda: (out_of_time.set(), _kill(child)))
+    alarm = threading.Timer(limit_s, _stop_late, (child, out_of_time))
     alarm.daemon = True
     alarm.start()
     answer: dict[str, Any] | None = None
@@ -100,13 +100,19 @@ def _error(message: Mapping[str, Any]) -> QwenopsError:
     from qwenops import errors
 
     kind = getattr(errors, str(message.get("kind")), ChildDied)
-    return kind(str(message["message"]), do=tuple(message.get("do", ())))  # type: ignore[no-any-return]
+    error: QwenopsError = kind(str(message["message"]), do=tuple(message.get("do", ())))
+    return error
 
 
 def _keep_tail(stream: IO[str], tail: deque[str]) -> None:
     for line in stream:
         if line.strip():
             tail.append(line.rstrip())
+
+
+def _stop_late(child: subprocess.Popen[str], out_of_time: threading.Event) -> None:
+    out_of_time.set()
+    _kill(child)
 
 
 def _kill(child: subprocess.Popen[str]) -> None:

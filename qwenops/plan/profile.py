@@ -59,4 +59,5 @@ def _data() -> dict[str, dict[str, Any]]:
         import tomli as tomllib
 
     text = resources.files("qwenops.plan").joinpath("profiles.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    data: dict[str, dict[str, Any]] = tomllib.loads(text)
+    return data
