@@ -1,0 +1,119 @@
+"""Compute buffers of a text model: the runtime's worst batch, built, scheduled and allocated in miniature.
+
+A model's blocks repeat, and so does the allocator's state after a few of them; only a sample of the blocks is built,
+one that keeps every boundary (first blocks, host to device, device to device, last block) and every kind of block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qwenops.memory.backends import Backend
+from qwenops.memory.kv import cells_per_sequence, micro_batch
+from qwenops.memory.placement import Placement
+from qwenops.memory.quants import kv_type_number
+from qwenops.memory.recurrent_graph import HybridGraph
+from qwenops.memory.scheduler import PIPELINE_COPIES, Scheduler
+from qwenops.memory.shape import Shape
+from qwenops.memory.tensor import Graph
+from qwenops.memory.text_graph import HYBRID, Batch, Layout, TextGraph
+from qwenops.memory.types import LoadSettings
+from qwenops.memory.weights import Weights
+from qwenops.units import pad
+
+_STEADY = 3  # blocks of one kind after which nothing new happens
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Compute buffer bytes by backend, and which attention path was reserved for."""
+
+    bytes_by_backend: tuple[int, ...]
+    flash: bool
+
+
+def compute_bytes(
+    shape: Shape, settings: LoadSettings, placement: Placement, weights: Weights, backends: Sequence[Backend]
+) -> Compute:
+    """The compute buffers that the runtime reserves when it makes the context (llama_context::sched_reserve)."""
+    tokens = pad(micro_batch(settings), settings.parallel)
+    wanted = (
+        settings.parallel if settings.outputs == "server" else min(settings.num_ctx * settings.parallel, settings.batch)
+    )
+    batch = Batch(
+        tokens=tokens,
+        sequences=settings.parallel,
+        outputs=min(micro_batch(settings), wanted),
+        cells=cells_per_sequence(settings),
+        type_k=kv_type_number(settings.kv_type_k),
+        type_v=kv_type_number(settings.kv_type_v),
+        flash=settings.flash_attn != "off",
+        v_transposed=settings.flash_attn == "off",
+    )
+    if settings.flash_attn == "auto" and not _flash_runs(shape, batch, placement, backends):
+        batch = replace(batch, flash=False)
+    layout = Layout(weights.find, placement.backends, sample_blocks(shape, placement), placement.full)
+    copies = PIPELINE_COPIES if _pipelined(placement, backends) else 1
+    graph = build(shape, layout, batch)
+    peaks = Scheduler(backends, copies=copies).peaks(graph)
+    return Compute(tuple(peaks), batch.flash)
+
+
+def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
+    """The graph of an architecture."""
+    kind = HybridGraph if shape.architecture in HYBRID else TextGraph
+    return kind(shape, layout, batch).build()
+
+
+def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequence[Backend]) -> bool:
+    """Whether every device with attention blocks can run the fused attention (flash attention "auto")."""
+    from qwenops.memory import tensor as tf
+
+    for layer in range(shape.trunk_layers):
+        if not shape.owns_cache(layer):
+            continue
+        heads = shape.kv_heads[layer]
+        q = tf.leaf(tf.F32, shape.head_k, 1, shape.heads)
+        k = tf.leaf(batch.type_k, shape.head_k, batch.cells, heads)
+        v = tf.leaf(batch.type_v, shape.head_v, batch.cells, heads)
+        mask = tf.leaf(tf.F16, batch.cells, 1)
+        if not backends[placement.backends[layer]].supports(tf.flash_attention(q, k, v, mask)):
+            return False
+    return True
+
+
+def _pipelined(placement: Placement, backends: Sequence[Backend]) -> bool:
+    """Several devices with every layer on them work as a pipeline, with copies of the inputs."""
+    devices = [b for b in backends if not b.is_host]
+    return len(devices) > 1 and placement.full and not placement.host_experts
+
+
+def sample_blocks(shape: Shape, placement: Placement) -> list[int]:
+    """The blocks to build: of every run of alike blocks, the first and last few."""
+    period = _period(shape)
+    keep = max(_STEADY, period + 1) if period > 1 else _STEADY
+    chosen: set[int] = set()
+    for start, end in _runs(shape, placement):
+        chosen.update(range(start, min(start + keep, end)))
+        chosen.update(range(max(end - keep, start), end))
+    return sorted(chosen)
+
+
+def _period(shape: Shape) -> int:
+    attention = [i for i in range(shape.trunk_layers) if not shape.recurrent[i]]
+    return attention[1] - attention[0] if any(shape.recurrent) and len(attention) > 1 else 1
+
+
+def _runs(shape: Shape, placement: Placement) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    start = 0
+    for i in range(1, shape.trunk_layers + 1):
+        if i == shape.trunk_layers or _kind(shape, placement, i) != _kind(shape, placement, start):
+            runs.append((start, i))
+            start = i
+    return runs
+
+
+def _kind(shape: Shape, placement: Placement, i: int) -> tuple[int, bool, bool]:
+    return placement.backends[i], i in placement.host_experts, i < shape.image_inputs - 1

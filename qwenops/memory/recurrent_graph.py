@@ -1,0 +1,147 @@
+"""The blocks that only the hybrids of Qwen3.5 and later have: gated attention and the gated delta net.
+
+As in src/models/qwen35.cpp, qwen35moe.cpp and delta-net-base.cpp of llama.cpp b10434.
+"""
+
+from __future__ import annotations
+
+from qwenops.memory import tensor as tf
+from qwenops.memory.tensor import F32, I32, Tensor
+from qwenops.memory.text_graph import TextGraph
+
+
+class HybridGraph(TextGraph):
+    """Full attention in some blocks, a recurrent state in the others."""
+
+    def _inputs(self) -> None:
+        super()._inputs()
+        b = self.batch
+        self.state_rows = tf.graph_input(I32, b.sequences)
+        self.kept_states = tf.view(self.state_rows, (b.sequences, 1, 1, 1))
+        self.other_states = tf.view(self.state_rows, (0, 1, 1, 1), None, b.sequences * 4)
+
+    def _norm(self, x: Tensor, name: str, *, pinned: bool = True) -> Tensor:
+        normed = super()._norm(x, name, pinned=pinned)
+        return self.graph.expand(normed) if name.endswith(".attn_norm.weight") else normed
+
+    def _second_norm(self) -> str:
+        return f"blk.{self.layer}.post_attention_norm.weight"
+
+    def _wanted(self, current: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        # the last layer keeps all rows: a draft head may want the hidden states
+        return current, residual
+
+    def _head(self, current: Tensor) -> None:
+        hidden = self._norm_rows(current)
+        hidden.is_output = True
+        self._logits(tf.get_rows(hidden, self.wanted_rows))
+
+    def _norm_rows(self, current: Tensor) -> Tensor:
+        return super()._norm(current, "output_norm.weight", pinned=False)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        return self._recurrence(x) if self.shape.recurrent[self.layer] else self._gated_attention(x)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        out = super()._feed_forward(x)
+        if self._maybe("ffn_up_shexp.weight") is None:
+            return out
+        shared = self._gated(x, "ffn_up_shexp", "ffn_gate_shexp", "ffn_down_shexp")
+        gate = tf.unary(self._linear("ffn_gate_inp_shexp", x))
+        return tf.add(out, tf.mul(shared, gate))
+
+    def _gated_attention(self, x: Tensor) -> Tensor:
+        s, n = self.shape, self.batch.tokens
+        head, kv_heads = s.head_v, s.kv_heads[self.layer]
+        both = self._linear("attn_q", x)
+        size = (head, s.heads, n)
+        q = tf.view_3d(both, size, 8 * head, 8 * head * s.heads)
+        q = self._norm(q, f"blk.{self.layer}.attn_q_norm.weight")
+        k, v = self._linear("attn_k", x), self._linear("attn_v", x)
+        k = self._norm(tf.reshape(k, head, kv_heads, n), f"blk.{self.layer}.attn_k_norm.weight")
+        gate = tf.cont(tf.view_3d(both, size, 8 * head, 8 * head * s.heads, 4 * head), head * s.heads, n)
+        v = tf.reshape(v, head, kv_heads, n)
+        q, k = tf.rope(q, self.positions), tf.rope(k, self.positions)
+        out = self._attend(q, k, v, None)
+        return self._linear("attn_output", tf.mul(out, tf.unary(gate)))
+
+    def _recurrence(self, x: Tensor) -> Tensor:
+        s, b = self.shape, self.batch
+        per, sequences = b.tokens // b.sequences, b.sequences
+        head_v = s.inner // s.rank
+        mixed = self._linear("attn_qkv", x)
+        mixed = tf.reshape(mixed, mixed.ne[0], per, sequences)
+        z = self._linear("attn_gate", x)
+        beta = tf.unary(tf.reshape(tf.mul_mat(self._block("ssm_beta.weight"), x), 1, s.rank, per, sequences))
+        alpha = tf.reshape(tf.mul_mat(self._block("ssm_alpha.weight"), x), s.rank, per, sequences)
+        decay = tf.mul(tf.unary(tf.add(alpha, self._block("ssm_dt.bias"))), self._block("ssm_a"))
+        decay = tf.reshape(decay, 1, s.rank, per, sequences)
+        convolved = self._conv_input(mixed)
+        states = tf.cache(F32, self._here, s.state * s.inner, sequences)
+        state = tf.reshape(self._load_state(states), head_v, head_v, s.rank, sequences)
+        out = tf.unary(tf.ssm_conv(convolved, self._block("ssm_conv1d.weight")))
+        q, k, v = self._split_conv(out, per, sequences, head_v)
+        q, k = tf.same_shape("L2_NORM", q), tf.same_shape("L2_NORM", k)
+        if not b.fused_recurrence and s.groups != s.rank:
+            q = tf.repeat(q, s.state, s.rank, per, sequences)
+            k = tf.repeat(k, s.state, s.rank, per, sequences)
+        result, last = self._delta(q, k, v, decay, beta, state)
+        self.graph.expand(tf.copy_into(last, tf.view_2d(states, s.state * s.inner, sequences, states.nb[1])))
+        z = tf.reshape(z, head_v, s.rank, per, sequences)
+        normed = self._norm(result, f"blk.{self.layer}.ssm_norm.weight")
+        final = tf.reshape(tf.mul(normed, tf.unary(z)), head_v * s.rank, per, sequences)
+        projected = tf.mul_mat(self._block("ssm_out.weight"), final)
+        return tf.reshape(projected, s.embedding, per * sequences)
+
+    def _load_state(self, states: Tensor) -> Tensor:
+        """Clear one state, fetch the ones in use, move the rest along (build_rs)."""
+        g, width = self.graph, states.ne[0]
+        rows = tf.reshape(states, width, states.ne[1])
+        g.expand(tf.scale_in_place(tf.view(rows, (width, 1, 1, 1))))
+        current = g.expand(tf.get_rows(rows, self.kept_states))
+        others = tf.get_rows(rows, self.other_states)
+        g.expand(tf.copy_into(others, tf.view_2d(states, width, 0, states.nb[1], width * states.ne[1] * 4)))
+        return current
+
+    def _conv_input(self, mixed: Tensor) -> Tensor:
+        s, sequences = self.shape, self.batch.sequences
+        width = (s.conv_kernel - 1) * s.conv_width
+        states = tf.cache(F32, self._here, width, sequences)
+        old = tf.reshape(self._load_state(states), s.conv_kernel - 1, s.conv_width, sequences)
+        joined = tf.concat(old, tf.transpose(mixed), 0)
+        tail = tf.view_3d(
+            joined,
+            (s.conv_kernel - 1, s.conv_width, sequences),
+            joined.nb[1],
+            joined.nb[2],
+            4 * (joined.ne[0] - old.ne[0]),
+        )
+        self.graph.expand(tf.copy_into(tail, tf.view_2d(states, width, sequences, states.nb[1])))
+        return joined
+
+    def _split_conv(self, out: Tensor, per: int, sequences: int, head_v: int) -> tuple[Tensor, Tensor, Tensor]:
+        s = self.shape
+        row = 4 * (2 * s.state * s.groups + head_v * s.rank)
+        keys = 4 * s.state * s.groups
+        qk_size = (s.state, s.groups, per, sequences)
+        q = tf.view_4d(out, qk_size, 4 * s.state, row, row * per)
+        k = tf.view_4d(out, qk_size, 4 * s.state, row, row * per, keys)
+        v = tf.view_4d(out, (head_v, s.rank, per, sequences), 4 * head_v, row, row * per, 2 * keys)
+        return q, k, v
+
+    def _delta(
+        self, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        head, heads, per, sequences = v.ne
+        out = tf.gated_delta_net(q, k, v, decay, beta, state)
+        row = 4 * head
+        result = tf.view_4d(out, (head, heads, per, sequences), row, row * heads, row * heads * per)
+        last = tf.view_4d(
+            out,
+            (head, head, heads, sequences),
+            row,
+            row * head,
+            row * head * heads,
+            row * heads * per * sequences,
+        )
+        return result, last

@@ -1,0 +1,197 @@
+"""Which backend runs which operation, and what must be copied between them.
+
+A replay of ggml_backend_sched (ggml/src/ggml-backend.cpp, llama.cpp b10434): operations run where their weights lie,
+large ones on host weights are taken over by the GPU, the rest follows its neighbours; where a source lies elsewhere a
+copy of it is set aside at the start of the split. The result is an order of nodes that the allocator can walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from qwenops.memory.allocator import GraphAllocator
+from qwenops.memory.backends import Backend
+from qwenops.memory.reorder import reorder
+from qwenops.memory.tensor import VIEW_OPS, Graph, Tensor
+
+_MAX_SPLIT_INPUTS: Final = 30
+PIPELINE_COPIES: Final = 4
+
+# their small extra sources (factors, sinks) must not decide where they run
+_NOT_BY_WEIGHT: Final = frozenset({"ROPE", "FLASH_ATTN_EXT"})
+
+
+@dataclass
+class _Split:
+    backend: int
+    start: int
+    end: int = 0
+    inputs: list[Tensor] = field(default_factory=list)
+
+
+class Scheduler:
+    """Assigns and splits one graph. The last backend is the CPU."""
+
+    def __init__(self, backends: Sequence[Backend], *, copies: int = 1, offload: bool = True) -> None:
+        self._backends = backends
+        self._cpu = len(backends) - 1
+        self._copies = copies
+        self._offload = offload
+        self._twins: dict[tuple[int, int], list[Tensor]] = {}
+        self._shared_inputs: list[Tensor] = []
+
+    def peaks(self, graph: Graph) -> list[int]:
+        """Compute buffer bytes of each backend for this graph, which is changed on the way."""
+        self._assign(graph)
+        splits = self._split(graph.nodes)
+        leaves: list[tuple[Tensor, int]] = []
+        nodes: list[tuple[Tensor, int]] = []
+        for split in splits:
+            part = graph.nodes[split.start : split.end]
+            for source in split.inputs:
+                dependency = Tensor(source.type, source.ne, "NONE", (source,), source.nb, source)
+                nodes.append((dependency, source.backend))
+                nodes.append((self._twins[id(source), split.backend][0], split.backend))
+            nodes.extend((t, t.backend) for t in reorder(part, self._backends[split.backend].kind))
+        if self._copies > 1:
+            for source in self._shared_inputs:
+                leaves.extend((twin, source.backend) for twin in self._twins[id(source), source.backend])
+            for split in splits:
+                for source in split.inputs:
+                    leaves.extend((twin, split.backend) for twin in self._twins[id(source), split.backend])
+        leaves.extend((t, t.backend) for t in graph.leaves)
+        return GraphAllocator(self._backends).run(leaves, nodes)
+
+    # --- where things run ---------------------------------------------------------------------------------------------
+
+    def _assign(self, graph: Graph) -> None:
+        for t in (*graph.leaves, *graph.nodes):
+            t.backend = t.pin if t.pin is not None else self._by_place(t)
+        work = [t for t in graph.nodes if t.op not in VIEW_OPS]
+        self._spread(work, skip_cpu=True)
+        self._spread(work[::-1], skip_cpu=True)
+        self._spread(work, skip_cpu=False)
+        self._spread(work[::-1], skip_cpu=False)
+        for t in work:
+            if t.backend < 0:
+                t.backend = self._most_sources(t)
+        for t in graph.nodes:
+            if t.view_of is not None and t.backend < 0:
+                t.backend = t.view_of.backend
+            for s in t.src:
+                if s.backend < 0:
+                    s.backend = s.view_of.backend if s.view_of is not None else t.backend
+            if t.backend < 0:
+                t.backend = next(b for b, which in enumerate(self._backends) if which.supports(t))
+
+    def _by_place(self, t: Tensor) -> int:
+        held = t if t.view_of is None else t.view_of
+        if held.place is not None:
+            # where its buffer is, if that backend can compute it; a buffer on the host is for the CPU alone
+            return held.place
+        if t.is_input:
+            return self._cpu
+        if t.op in _NOT_BY_WEIGHT:
+            return -1
+        for s in t.src:
+            if s.is_weight and s.place is not None:
+                return self._by_weight(t, s.place)
+        return -1
+
+    def _by_weight(self, t: Tensor, place: int) -> int:
+        if place != self._cpu:
+            return place if self._backends[place].supports(t) else -1
+        if self._offload:
+            for b in range(self._cpu):
+                if self._backends[b].supports(t) and self._backends[b].takes_over(t):
+                    return b
+        return place
+
+    def _spread(self, work: Sequence[Tensor], *, skip_cpu: bool) -> None:
+        current = -1
+        for t in work:
+            if t.backend >= 0:
+                current = -1 if skip_cpu and t.backend == self._cpu else t.backend
+            elif current >= 0 and self._backends[current].supports(t):
+                t.backend = current
+
+    def _most_sources(self, t: Tensor) -> int:
+        best, most = -1, -1
+        for b, backend in enumerate(self._backends):
+            if not backend.supports(t):
+                continue
+            near = sum(1 for s in t.src if self._known(s) and self._reaches(s, b))
+            if near > most:
+                best, most = b, near
+        return best
+
+    @staticmethod
+    def _known(s: Tensor) -> bool:
+        return s.backend >= 0 or (s.view_of is not None and s.view_of.backend >= 0)
+
+    def _reaches(self, s: Tensor, backend: int) -> bool:
+        """Whether a backend can read the buffer that holds, or will hold, a tensor."""
+        held = s if s.view_of is None else s.view_of
+        if held.place is not None:
+            return held.place == backend
+        where = s.backend if s.backend >= 0 else held.backend
+        return where == backend
+
+    # --- what is copied -----------------------------------------------------------------------------------------------
+
+    def _split(self, nodes: Sequence[Tensor]) -> list[_Split]:
+        first = next(t for t in nodes if t.op not in VIEW_OPS)
+        splits = [_Split(first.backend, 0)]
+        for i in range(nodes.index(first), len(nodes)):
+            t = nodes[i]
+            if t.op in VIEW_OPS:
+                continue
+            current = splits[-1]
+            if t.backend != current.backend or self._must_break(t, current):
+                current.end = i
+                current = _Split(t.backend, i)
+                splits.append(current)
+            self._collect_inputs(t, current)
+        splits[-1].end = len(nodes)
+        return splits
+
+    def _must_break(self, t: Tensor, split: _Split) -> bool:
+        # a new split for every host weight lets the copy of the last one go
+        if not split.inputs:
+            return False
+        for s in t.src:
+            elsewhere = s.backend != split.backend and not self._reaches(s, split.backend)
+            if s.is_weight and elsewhere:
+                return True
+            full = len(split.inputs) >= _MAX_SPLIT_INPUTS
+            if full and elsewhere and (id(s), split.backend) not in self._twins:
+                return True
+        return False
+
+    def _collect_inputs(self, t: Tensor, split: _Split) -> None:
+        for j, s in enumerate(t.src):
+            if s.is_input and self._copies > 1:
+                self._share_input(s)
+            if s.backend == split.backend or self._reaches(s, split.backend):
+                continue
+            key = (id(s), split.backend)
+            if key not in self._twins:
+                self._twins[key] = [self._twin(s) for _ in range(self._copies)]
+                split.inputs.append(s)
+            t.src[j] = self._twins[key][0]
+
+    def _share_input(self, s: Tensor) -> None:
+        key = (id(s), s.backend)
+        if key in self._twins:
+            return
+        self._twins[key] = [s, *(self._twin(s) for _ in range(self._copies - 1))]
+        s.is_output = True
+        self._shared_inputs.append(s)
+
+    def _twin(self, s: Tensor) -> Tensor:
+        twin = Tensor(s.type, s.ne, "NONE", (), s.nb)
+        if self._copies > 1:
+            twin.is_input = twin.is_output = True
+        return twin

@@ -1,0 +1,392 @@
+"""Tensors as ggml sees them before any byte is allocated: type, shape, strides, sources, and whose bytes they view.
+
+The closed form predicts buffers by laying out the same tensors in the same order as the runtime does. This module is
+the vocabulary: a tensor, the operations that make one out of others, and the graph that lists them in order of use.
+Shapes follow ggml/src/ggml.c of llama.cpp b10434.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from qwenops.memory.quants import BLOCK, TYPE_BYTES
+
+F32: Final = 0
+F16: Final = 1
+I32: Final = 26
+I64: Final = 27
+
+Shape = tuple[int, int, int, int]
+
+VIEW_OPS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})
+
+
+class Tensor:
+    """One tensor: `ne` is its shape and `nb` its strides in bytes, both innermost first.
+
+    `place` is the number of the backend whose buffer holds it already (a weight, a cache), None when the graph
+    allocator must find it a place. `pin` is a backend the runtime insists on.
+    """
+
+    __slots__ = (
+        "address",
+        "allocated",
+        "backend",
+        "buffer",
+        "children",
+        "is_input",
+        "is_output",
+        "is_weight",
+        "nb",
+        "ne",
+        "offset",
+        "op",
+        "padding",
+        "pin",
+        "place",
+        "size",
+        "src",
+        "type",
+        "view_of",
+        "views",
+    )
+
+    def __init__(
+        self,
+        type_: int,
+        ne: Shape,
+        op: str = "NONE",
+        src: tuple[Tensor, ...] = (),
+        nb: Shape | None = None,
+        view_of: Tensor | None = None,
+        offset: int = 0,
+    ) -> None:
+        self.type = type_
+        self.ne = ne
+        self.nb = nb or strides(type_, ne)
+        self.op = op
+        self.src = list(src)
+        self.view_of: Tensor | None = None
+        self.offset = 0
+        if view_of is not None:
+            self.view_of = view_of.view_of or view_of
+            self.offset = view_of.offset + offset
+        self.size = byte_size(type_, ne, self.nb)
+        self.place: int | None = None
+        self.pin: int | None = None
+        self.is_weight = False
+        self.is_input = False
+        self.is_output = False
+        self.backend = -1
+        self.padding: int | None = None
+        # the allocator's own notes
+        self.children = 0
+        self.views = 0
+        self.buffer = -1
+        self.address: tuple[int, int] = (0, 0)
+        self.allocated = False
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        a, b, c, d = self.ne
+        return a * b * c * d
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the innermost dimension it has."""
+        return self.ne[1] * self.ne[2] * self.ne[3]
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the strides are those of a tensor without gaps; dimensions of one element do not count."""
+        expected = TYPE_BYTES[self.type]
+        if self.ne[0] != BLOCK[self.type] and self.nb[0] != expected:
+            return False
+        expected = expected * self.ne[0] // BLOCK[self.type]
+        for n, stride in zip(self.ne[1:], self.nb[1:], strict=True):
+            if n != 1:
+                if stride != expected:
+                    return False
+                expected *= n
+        return True
+
+
+def shape(*ne: int) -> Shape:
+    """Fill a shape up to four dimensions."""
+    a, b, c, d = (*ne, 1, 1, 1, 1)[:4]
+    return (a, b, c, d)
+
+
+def strides(type_: int, ne: Shape) -> Shape:
+    """Strides in bytes of a tensor without gaps."""
+    first = TYPE_BYTES[type_]
+    second = first * (ne[0] // BLOCK[type_])
+    third = second * ne[1]
+    return (first, second, third, third * ne[2])
+
+
+def row_bytes(type_: int, n: int) -> int:
+    """Bytes of `n` numbers in a row."""
+    return TYPE_BYTES[type_] * n // BLOCK[type_]
+
+
+def byte_size(type_: int, ne: Shape, nb: Shape) -> int:
+    """Bytes from the first number to the last, gaps included."""
+    if min(ne) <= 0:
+        return 0
+    outer = (ne[1] - 1) * nb[1] + (ne[2] - 1) * nb[2] + (ne[3] - 1) * nb[3]
+    block = BLOCK[type_]
+    if block == 1:
+        return TYPE_BYTES[type_] + (ne[0] - 1) * nb[0] + outer
+    return ne[0] * nb[0] // block + outer
+
+
+# --- leaves -----------------------------------------------------------------------------------------------------------
+
+
+def leaf(type_: int, *ne: int) -> Tensor:
+    """A tensor that nothing computes."""
+    return Tensor(type_, shape(*ne))
+
+
+def graph_input(type_: int, *ne: int) -> Tensor:
+    """A leaf that the runtime fills before each run."""
+    t = leaf(type_, *ne)
+    t.is_input = True
+    return t
+
+
+def weight(type_: int, ne: Iterable[int], place: int) -> Tensor:
+    """A weight that lies in the buffer of backend `place`."""
+    t = leaf(type_, *ne)
+    t.place = place
+    t.is_weight = True
+    return t
+
+
+def cache(type_: int, place: int, *ne: int) -> Tensor:
+    """A cache or state tensor that lies in the buffer of backend `place`."""
+    t = leaf(type_, *ne)
+    t.place = place
+    return t
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+def view(a: Tensor, ne: Shape, nb: Shape | None = None, offset: int = 0) -> Tensor:
+    """Another shape over a part of `a`."""
+    return Tensor(a.type, ne, "VIEW", (a,), nb, a, offset)
+
+
+def view_2d(a: Tensor, ne0: int, ne1: int, nb1: int, offset: int = 0) -> Tensor:
+    """Rows `nb1` bytes apart."""
+    return view(a, (ne0, ne1, 1, 1), (TYPE_BYTES[a.type], nb1, nb1 * ne1, nb1 * ne1), offset)
+
+
+def view_3d(a: Tensor, ne: tuple[int, int, int], nb1: int, nb2: int, offset: int = 0) -> Tensor:
+    """Planes `nb2` bytes apart of rows `nb1` bytes apart."""
+    return view(a, (*ne, 1), (TYPE_BYTES[a.type], nb1, nb2, nb2 * ne[2]), offset)
+
+
+def view_4d(a: Tensor, ne: Shape, nb1: int, nb2: int, nb3: int, offset: int = 0) -> Tensor:
+    """Four dimensions with their strides."""
+    return view(a, ne, (TYPE_BYTES[a.type], nb1, nb2, nb3), offset)
+
+
+def reshape(a: Tensor, *ne: int) -> Tensor:
+    """The same numbers in another shape."""
+    return Tensor(a.type, shape(*ne), "RESHAPE", (a,), None, a)
+
+
+def permute(a: Tensor, *axes: int) -> Tensor:
+    """Dimension i of `a` becomes dimension axes[i]."""
+    ne, nb = [0] * 4, [0] * 4
+    for i, axis in enumerate(axes):
+        ne[axis], nb[axis] = a.ne[i], a.nb[i]
+    return Tensor(a.type, (ne[0], ne[1], ne[2], ne[3]), "PERMUTE", (a,), (nb[0], nb[1], nb[2], nb[3]), a)
+
+
+def transpose(a: Tensor) -> Tensor:
+    """The first two dimensions swapped."""
+    (n0, n1, n2, n3), (b0, b1, b2, b3) = a.ne, a.nb
+    return Tensor(a.type, (n1, n0, n2, n3), "TRANSPOSE", (a,), (b1, b0, b2, b3), a)
+
+
+def _over(a: Tensor, op: str, *src: Tensor) -> Tensor:
+    """The result of an operation that writes into `a` itself."""
+    return Tensor(a.type, a.ne, op, src, a.nb, a)
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+def same_shape(op: str, a: Tensor, *others: Tensor) -> Tensor:
+    """An operation whose result has the shape and type of its first source."""
+    return Tensor(a.type, a.ne, op, (a, *others))
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """Sum, b repeated over a."""
+    return same_shape("ADD", a, b)
+
+
+def mul(a: Tensor, b: Tensor) -> Tensor:
+    """Product, b repeated over a."""
+    return same_shape("MUL", a, b)
+
+
+def unary(a: Tensor) -> Tensor:
+    """SiLU, sigmoid, GELU, softplus: they differ in nothing that matters here."""
+    return same_shape("UNARY", a)
+
+
+def rms_norm(a: Tensor) -> Tensor:
+    """RMS norm."""
+    return same_shape("RMS_NORM", a)
+
+
+def rope(a: Tensor, positions: Tensor, factors: Tensor | None = None) -> Tensor:
+    """Rotary position encoding."""
+    return same_shape("ROPE", a, positions, *(() if factors is None else (factors,)))
+
+
+def mul_mat(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product; always float."""
+    return Tensor(F32, (a.ne[1], b.ne[1], b.ne[2], b.ne[3]), "MUL_MAT", (a, b))
+
+
+def mul_mat_id(experts: Tensor, b: Tensor, ids: Tensor) -> Tensor:
+    """Matrix product with the chosen experts of each token."""
+    return Tensor(F32, (experts.ne[1], ids.ne[0], b.ne[2], 1), "MUL_MAT_ID", (experts, b, ids))
+
+
+def get_rows(a: Tensor, ids: Tensor) -> Tensor:
+    """Rows of `a` by number; float unless they are integers."""
+    return Tensor(I32 if a.type == I32 else F32, (a.ne[0], ids.ne[0], ids.ne[1], ids.ne[2]), "GET_ROWS", (a, ids))
+
+
+def set_rows(into: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
+    """Write rows into a cache; the result is the cache."""
+    return _over(into, "SET_ROWS", rows, ids, into)
+
+
+def copy_into(a: Tensor, b: Tensor) -> Tensor:
+    """Write a into b; the result is b."""
+    return _over(b, "CPY", a, b)
+
+
+def cast(a: Tensor, type_: int) -> Tensor:
+    """A copy in another type. Its second source is itself, as in ggml."""
+    t = Tensor(type_, a.ne, "CPY", (a,))
+    t.src.append(t)
+    return t
+
+
+def cont(a: Tensor, *ne: int) -> Tensor:
+    """A copy without gaps, in a new shape if one is given."""
+    return Tensor(a.type, shape(*ne) if ne else a.ne, "CONT", (a,))
+
+
+def clamp(a: Tensor) -> Tensor:
+    """Clamp in place."""
+    return _over(a, "CLAMP", a)
+
+
+def scale_in_place(a: Tensor) -> Tensor:
+    """Scale in place."""
+    return _over(a, "SCALE", a)
+
+
+def soft_max(a: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax over the innermost dimension, with a mask or without."""
+    return same_shape("SOFT_MAX", a, *(() if mask is None else (mask,)))
+
+
+def glu(gate: Tensor, up: Tensor) -> Tensor:
+    """SwiGLU and its kin on two separate halves."""
+    return same_shape("GLU", gate, up)
+
+
+def sum_rows(a: Tensor) -> Tensor:
+    """Sum over the innermost dimension."""
+    return Tensor(a.type, (1, a.ne[1], a.ne[2], a.ne[3]), "SUM_ROWS", (a,))
+
+
+def top_k(a: Tensor, k: int) -> Tensor:
+    """The numbers of the k largest: a full sort of which the first k are viewed."""
+    order = Tensor(I32, a.ne, "ARGSORT", (a,))
+    return view(order, (k, a.ne[1], a.ne[2], a.ne[3]), order.nb)
+
+
+def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """Join along one axis."""
+    ne = list(a.ne)
+    ne[axis] += b.ne[axis]
+    return Tensor(a.type, (ne[0], ne[1], ne[2], ne[3]), "CONCAT", (a, b))
+
+
+def pad_rows(a: Tensor, extra: int) -> Tensor:
+    """Every row longer by `extra`."""
+    return Tensor(a.type, (a.ne[0] + extra, *a.ne[1:]), "PAD", (a,))
+
+
+def repeat(a: Tensor, *ne: int) -> Tensor:
+    """Repeat up to a shape."""
+    return Tensor(a.type, shape(*ne), "REPEAT", (a,))
+
+
+def flash_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention in one operation; float, heads before tokens."""
+    src = (q, k, v) if mask is None else (q, k, v, mask)
+    return Tensor(F32, (v.ne[0], q.ne[2], q.ne[1], q.ne[3]), "FLASH_ATTN_EXT", src)
+
+
+def ssm_conv(x: Tensor, kernel: Tensor) -> Tensor:
+    """The short convolution of a recurrent layer."""
+    return Tensor(F32, (kernel.ne[1], x.ne[0] - kernel.ne[0] + 1, x.ne[2], 1), "SSM_CONV", (x, kernel))
+
+
+def gated_delta_net(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, state: Tensor) -> Tensor:
+    """The fused delta rule: outputs of all tokens, then the final state, in one tensor."""
+    head, heads, tokens, sequences = v.ne
+    rows = tokens * sequences + head * sequences
+    return Tensor(F32, (head * heads, rows, 1, 1), "GATED_DELTA_NET", (q, k, v, gate, beta, state))
+
+
+def im2col(kernel: Tensor, image: Tensor, stride: int, type_: int) -> Tensor:
+    """Patches of an image as rows."""
+    width = (image.ne[0] - kernel.ne[0]) // stride + 1
+    height = (image.ne[1] - kernel.ne[1]) // stride + 1
+    row = kernel.ne[0] * kernel.ne[1] * kernel.ne[2]
+    return Tensor(type_, (row, width, height, image.ne[3]), "IM2COL", (kernel, image))
+
+
+def upscale(a: Tensor, *ne: int) -> Tensor:
+    """Interpolate to a new size."""
+    return Tensor(a.type, shape(*ne), "UPSCALE", (a,))
+
+
+# --- the graph --------------------------------------------------------------------------------------------------------
+
+
+class Graph:
+    """Nodes and leaves in the order in which ggml would visit them."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Tensor] = []
+        self.leaves: list[Tensor] = []
+        self._seen: set[int] = set()
+
+    def expand(self, t: Tensor) -> Tensor:
+        """Append what `t` needs and `t` itself, sources first, each once."""
+        if id(t) in self._seen:
+            return t
+        self._seen.add(id(t))
+        for s in t.src:
+            if id(s) not in self._seen:
+                self.expand(s)
+        (self.leaves if t.op == "NONE" else self.nodes).append(t)
+        return t

@@ -1,0 +1,321 @@
+"""The tensors of one prompt batch, layer by layer, as llama.cpp builds them.
+
+Sources: src/llama-graph.cpp and src/models of b10434. One builder serves the dense and the mixture-of-experts decoders of the Llama and Qwen families; the blocks that only
+hybrids have are in recurrent_graph. Names in comments are llama.cpp's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from qwenops.memory import tensor as tf
+from qwenops.memory.quants import TYPE_BYTES, is_quantized
+from qwenops.memory.shape import Shape
+from qwenops.memory.tensor import F16, F32, I32, I64, Graph, Tensor
+
+# norm results are pinned to their layer's device below this batch size, or when every layer is on a device
+_FEW_TOKENS: Final = 32
+
+MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
+DENSE: Final = frozenset({"llama", "qwen2", "qwen2vl", "qwen3", "qwen3vl"})
+MIXTURE: Final = frozenset({"qwen3moe", "qwen3vlmoe"})
+HYBRID: Final = frozenset({"qwen35", "qwen35moe"})
+KNOWN: Final = DENSE | MIXTURE | HYBRID
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one graph is built for: tokens over sequences, rows wanted, the cache behind it, the paths in force."""
+
+    tokens: int
+    sequences: int
+    outputs: int
+    cells: int
+    type_k: int
+    type_v: int
+    flash: bool = True
+    v_transposed: bool = False
+    fused_recurrence: bool = True
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie: the backend of each block, of the output, and a way to look a weight up.
+
+    `weight` gives the tensor of a name, or None where the file has none. `blocks` are the blocks to build, a sample
+    of the file's when not all are needed. `full` is whether every layer is on a device.
+    """
+
+    weight: Callable[[str], Tensor | None]
+    layer_backend: Sequence[int]
+    blocks: Sequence[int]
+    full: bool
+
+
+class TextGraph:
+    """Builds the graph of one batch. Subclasses add blocks."""
+
+    def __init__(self, shape: Shape, layout: Layout, batch: Batch) -> None:
+        self.shape = shape
+        self.layout = layout
+        self.batch = batch
+        self.graph = Graph()
+        self.layer = 0
+
+    def build(self) -> Graph:
+        """The whole graph, embedding to logits."""
+        s, b = self.shape, self.batch
+        current = self._embedding()
+        self._inputs()
+        last = self.layout.blocks[-1]
+        for layer in self.layout.blocks:
+            self.layer = layer
+            residual = current
+            current = self._norm(current, f"blk.{layer}.attn_norm.weight")
+            current = self._mix(current)
+            if layer == last:
+                current, residual = self._wanted(current, residual)
+            joined = tf.add(current, residual)
+            current = tf.add(self._feed_forward(self._norm(joined, self._second_norm())), joined)
+            if layer < s.image_inputs - 1:
+                rows = tf.view_2d(
+                    self._image_rows, s.embedding, b.tokens, self._image_rows.nb[1], (layer + 1) * s.embedding * 4
+                )
+                current = tf.add(current, rows)
+        self._head(current)
+        return self.graph
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _embedding(self) -> Tensor:
+        s, b = self.shape, self.batch
+        tokens = tf.graph_input(I32, b.tokens)
+        rows = tf.get_rows(self._weight("token_embd.weight"), tokens)
+        if s.image_inputs > 1:
+            rows = tf.pad_rows(rows, s.embedding * (s.image_inputs - 1))
+        self.graph.expand(rows)
+        # the path for image embeddings is part of the graph though it does not run
+        self.graph.expand(tf.graph_input(F32, s.embedding * s.image_inputs, b.tokens))
+        current = rows
+        if s.image_inputs > 1:
+            current = tf.view_2d(rows, s.embedding, b.tokens, rows.nb[1])
+        self._image_rows = current
+        return self.graph.expand(current)
+
+    def _inputs(self) -> None:
+        s, b = self.shape, self.batch
+        self.positions = tf.graph_input(I32, b.tokens * (4 if s.architecture in MULTI_ROPE else 1))
+        self.k_numbers = tf.graph_input(I64, b.tokens)
+        per_token = max((s.v_width(i) for i in range(s.layers)), default=1) if b.v_transposed else 1
+        self.v_numbers = tf.graph_input(I64, b.tokens * per_token)
+        mask_type = F16 if b.flash else F32
+        self.mask = tf.graph_input(mask_type, b.cells, b.tokens // b.sequences, 1, b.sequences)
+        self.k_rotation = self._rotation(b.type_k, s.head_k, largest=True)
+        self.v_rotation = self._rotation(b.type_v, s.head_v, largest=False)
+        self.wanted_rows = tf.graph_input(I32, b.outputs)
+
+    @staticmethod
+    def _rotation(type_: int, head: int, *, largest: bool) -> Tensor | None:
+        """Quantized caches are rotated by a Hadamard matrix first (LLAMA_ATTN_ROT_DISABLE unset)."""
+        if not is_quantized(type_) or head % 64:
+            return None
+        n = 64
+        while largest and head % (n * 2) == 0:
+            n *= 2
+        return tf.graph_input(F32, n, n)
+
+    def _wanted(self, current: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        return tf.get_rows(current, self.wanted_rows), tf.get_rows(residual, self.wanted_rows)
+
+    def _head(self, current: Tensor) -> None:
+        current = self._norm(current, "output_norm.weight", pinned=False)
+        self._logits(current)
+
+    def _logits(self, hidden: Tensor) -> None:
+        hidden.is_output = True
+        logits = tf.mul_mat(self._weight("output.weight"), hidden)
+        bias = self.layout.weight("output.bias")
+        if bias is not None and self.shape.architecture == "qwen2":
+            logits = tf.add(logits, bias)
+        logits.is_output = True
+        self.graph.expand(logits)
+
+    # --- pieces -------------------------------------------------------------------------------------------------------
+
+    def _weight(self, name: str) -> Tensor:
+        found = self.layout.weight(name)
+        if found is None:
+            raise LookupError(name)
+        return found
+
+    def _block(self, name: str) -> Tensor:
+        return self._weight(f"blk.{self.layer}.{name}")
+
+    def _maybe(self, name: str) -> Tensor | None:
+        return self.layout.weight(f"blk.{self.layer}.{name}")
+
+    @property
+    def _here(self) -> int:
+        return self.layout.layer_backend[self.layer]
+
+    def _norm(self, x: Tensor, name: str, *, pinned: bool = True) -> Tensor:
+        normed = tf.rms_norm(x)
+        if pinned and (self.layout.full or self.batch.tokens < _FEW_TOKENS):
+            normed.pin = self._here
+        return tf.mul(normed, self._weight(name))
+
+    def _second_norm(self) -> str:
+        return f"blk.{self.layer}.ffn_norm.weight"
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        y = tf.mul_mat(self._block(f"{name}.weight"), x)
+        bias = self._maybe(f"{name}.bias")
+        return y if bias is None else tf.add(y, bias)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        """Attention of one block (build_qkv, rope, build_attn)."""
+        s, n = self.shape, self.batch.tokens
+        kv_heads = s.kv_heads[self.layer]
+        if self._maybe("attn_qkv.weight") is not None:
+            q, k, v = self._joined_qkv(x, kv_heads)
+        else:
+            q, k, v = (self._linear(name, x) for name in ("attn_q", "attn_k", "attn_v"))
+            q = tf.reshape(q, s.head_k, s.heads, n)
+            k = tf.reshape(k, s.head_k, kv_heads, n)
+            v = tf.reshape(v, s.head_v, kv_heads, n)
+        if self._maybe("attn_q_norm.weight") is not None:
+            q = self._norm(q, f"blk.{self.layer}.attn_q_norm.weight")
+            factors = None
+            q = tf.rope(q, self.positions, factors)
+            k = self._norm(k, f"blk.{self.layer}.attn_k_norm.weight")
+        else:
+            factors = self._factors()
+            q = tf.rope(q, self.positions, factors)
+        k = tf.rope(k, self.positions, factors)
+        return self._attend(q, k, v, "attn_output")
+
+    def _factors(self) -> Tensor | None:
+        if self.shape.architecture != "llama":
+            return None
+        return self._maybe("rope_freqs.weight") or self.layout.weight("rope_freqs.weight")
+
+    def _joined_qkv(self, x: Tensor, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        s, n = self.shape, self.batch.tokens
+        qkv = self._linear("attn_qkv", x)
+        row, step = s.head_k * 4, qkv.nb[1]
+        q = tf.view_3d(qkv, (s.head_k, s.heads, n), row, step)
+        k = tf.view_3d(qkv, (s.head_k, kv_heads, n), row, step, s.heads * row)
+        v = tf.view_3d(qkv, (s.head_v, kv_heads, n), row, step, (s.heads + kv_heads) * row)
+        return q, k, v
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, output: str | None) -> Tensor:
+        """Store keys and values, attend over the cache, project (build_attn, build_attn_mha)."""
+        s, b, g = self.shape, self.batch, self.graph
+        if self.k_rotation is not None:
+            q, k = _rotate(q, self.k_rotation), _rotate(k, self.k_rotation)
+        if self.v_rotation is not None:
+            v = _rotate(v, self.v_rotation)
+        for t in (q, v, k):
+            g.expand(t)
+        k_cache = tf.cache(b.type_k, self._here, s.k_width(self.layer), b.cells, b.sequences)
+        v_cache = tf.cache(b.type_v, self._here, s.v_width(self.layer), b.cells, b.sequences)
+        g.expand(self._store(k_cache, k, self.k_numbers))
+        g.expand(self._store_v(v_cache, v))
+        current = self._heads_attend(q, self._cached(k_cache, s.head_k), self._cached_v(v_cache))
+        if self.v_rotation is not None:
+            current = _rotate(current, self.v_rotation)
+        return current if output is None else self._linear(output, current)
+
+    def _store(self, cache: Tensor, new: Tensor, numbers: Tensor) -> Tensor:
+        rows = tf.view_2d(new, new.ne[0] * new.ne[1], new.ne[2], new.nb[2])
+        if cache.ne[2] > 1:
+            cache = tf.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2])
+        return tf.set_rows(cache, rows, numbers)
+
+    def _store_v(self, cache: Tensor, new: Tensor) -> Tensor:
+        if not self.batch.v_transposed:
+            return self._store(cache, new, self.v_numbers)
+        width = new.ne[0] * new.ne[1]
+        rows = tf.reshape(new, width, new.ne[2]) if new.contiguous else tf.cont(new, width, new.ne[2])
+        flat = tf.reshape(cache, 1, cache.elements)
+        return tf.set_rows(flat, tf.reshape(rows, 1, rows.elements), self.v_numbers)
+
+    def _cached(self, cache: Tensor, head: int) -> Tensor:
+        heads, sequences = self.shape.kv_heads[self.layer], self.batch.sequences
+        return tf.view_4d(
+            cache, (head, heads, cache.ne[1], sequences), tf.row_bytes(cache.type, head), cache.nb[1], cache.nb[2]
+        )
+
+    def _cached_v(self, cache: Tensor) -> Tensor:
+        s, cells = self.shape, cache.ne[1]
+        if not self.batch.v_transposed:
+            return self._cached(cache, s.head_v)
+        element = TYPE_BYTES[cache.type]
+        heads = s.kv_heads[self.layer]
+        return tf.view_4d(
+            cache,
+            (cells, heads, s.head_v, self.batch.sequences),
+            element * cells * s.head_v,
+            element * cells,
+            element * cells * cache.ne[0],
+        )
+
+    def _heads_attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        b = self.batch
+        streams = k.ne[3]
+        q = tf.view_4d(q, (q.ne[0], q.ne[1], q.ne[2] // streams, streams), q.nb[1], q.nb[2], q.nb[3] // streams)
+        q, k, v = (tf.permute(t, 0, 2, 1, 3) for t in (q, k, v))
+        if b.flash:
+            out = tf.flash_attention(q, k, tf.transpose(v) if b.v_transposed else v, self.mask)
+            return self.graph.expand(tf.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3]))
+        scores = tf.soft_max(tf.mul_mat(k, q), self.mask)
+        if not b.v_transposed:
+            v = tf.cont(tf.transpose(v))
+        out = tf.permute(tf.mul_mat(v, scores), 0, 2, 1, 3)
+        return self.graph.expand(tf.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3]))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        if self._maybe("ffn_gate_inp.weight") is not None:
+            return self._experts(x)
+        return self._gated(x, "ffn_up", "ffn_gate", "ffn_down")
+
+    def _gated(self, x: Tensor, up: str, gate: str, down: str) -> Tensor:
+        wide = self._linear(up, x)
+        return self._linear(down, tf.glu(self._linear(gate, x), wide))
+
+    def _experts(self, x: Tensor) -> Tensor:
+        """Route, run the chosen experts, add them up (build_moe_ffn)."""
+        s, g = self.shape, self.graph
+        embedding, tokens = x.ne[0], x.ne[1]
+        chance = tf.soft_max(self._linear("ffn_gate_inp", x))
+        chosen = tf.top_k(chance, s.experts_used)
+        share = tf.get_rows(tf.reshape(chance, 1, s.experts, tokens), chosen)
+        share = tf.reshape(share, s.experts_used, tokens)
+        share = tf.same_shape("DIV", share, tf.clamp(tf.sum_rows(share)))
+        share = g.expand(tf.reshape(share, 1, s.experts_used, tokens))
+        x = tf.reshape(x, embedding, 1, tokens)
+        both = self._maybe("ffn_gate_up_exps.weight")
+        if both is not None:
+            joined = tf.mul_mat_id(both, x, chosen)
+            half = (joined.ne[0] // 2, joined.ne[1], joined.ne[2])
+            gate = tf.view_3d(joined, half, joined.nb[1], joined.nb[2])
+            up = tf.view_3d(joined, half, joined.nb[1], joined.nb[2], half[0] * 4)
+        else:
+            up = tf.mul_mat_id(self._block("ffn_up_exps.weight"), x, chosen)
+            gate = tf.mul_mat_id(self._block("ffn_gate_exps.weight"), x, chosen)
+        out = tf.mul_mat_id(self._block("ffn_down_exps.weight"), tf.glu(gate, up), chosen)
+        out = g.expand(tf.mul(out, share))
+        parts = [g.expand(tf.view_2d(out, embedding, tokens, out.nb[2], i * out.nb[1])) for i in range(s.experts_used)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = g.expand(tf.add(total, part))
+        return tf.cont(total) if s.experts_used == 1 else total
+
+
+def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    n = rotation.ne[0]
+    rows = x.elements // n
+    flat = tf.reshape(x, n, rows) if x.contiguous else tf.cont(x, n, rows)
+    return tf.reshape(tf.mul_mat(rotation, flat), *x.ne)
