@@ -205,28 +205,23 @@ class _DeviceWatch:
     """The largest growth of used NVIDIA memory during the run, sampled at 10 Hz; None where NVML is absent."""
 
     def __init__(self) -> None:
-        self.before = self._used()
-        self.peak = self.before
+        from qwenops.machine.usage import nvidia_usage
+
+        self.used = nvidia_usage()
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
-        if self.before is not None:
+        if self.used is not None:
+            self.before = self.peak = self.used()
             self.thread.start()
 
     def stop(self) -> int | None:
         """Stop sampling and return the growth in bytes."""
         self.over.set()
-        if self.before is None or self.peak is None:
+        if self.used is None:
             return None
         self.thread.join(timeout=1)
         return max(0, self.peak - self.before)
 
     def _follow(self) -> None:
-        while not self.over.wait(_SAMPLE_EVERY_S):
-            used = self._used()
-            if used is not None and self.peak is not None:
-                self.peak = max(self.peak, used)
-
-    def _used(self) -> int | None:
-        from qwenops.machine.nvidia import used_bytes
-
-        return used_bytes()
+        while self.used is not None and not self.over.wait(_SAMPLE_EVERY_S):
+            self.peak = max(self.peak, self.used())

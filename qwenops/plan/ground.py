@@ -89,7 +89,7 @@ def _count_idle_models(
 
 def _kv_type(runtime: Runtime | None) -> KVType:
     value = (runtime.setting("OLLAMA_KV_CACHE_TYPE") or "f16").lower() if runtime else "f16"
-    return cast("KVType", value) if value in KV_TYPES else "f16"
+    return value if value in KV_TYPES else "f16"
 
 
 def _flash_attn(runtime: Runtime | None) -> Literal["auto", "on", "off"]:
