@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+from zlib import crc32
 
 from qwenops.errors import BadInput, NotAGGUF, NotAllowed
 from qwenops.model.ggml_types import GGML_TYPES, REMOVED_TYPES
@@ -134,6 +135,8 @@ class _Parser:
         rows = self.tensor_rows(tensor_count)
         self.doing = "the start of the tensor data"
         data_offset = pad(self.pos, alignment) if rows else self.pos
+        with memoryview(self.data) as whole:
+            checksum = crc32(whole[: self.pos])
         return Header(
             path=self.path,
             version=version,
@@ -142,6 +145,7 @@ class _Parser:
             alignment=alignment,
             data_offset=data_offset,
             file_bytes=self.file_bytes,
+            checksum=checksum,
         )
 
     # reading

@@ -74,8 +74,8 @@ def read_variants(
 def model_key(model: Model) -> str:
     """A stable digest of what the model is, for caches and the history: 32 hex digits.
 
-    It is made of the metadata, the tensor table and the file sizes, the projector's included; not of the path, so
-    a model that moved is still known, and not of the weights, so it takes milliseconds.
+    It is made of the headers and the file sizes, the projector's included; not of the path, so a model that moved
+    is still known, and not of the weights, so it takes milliseconds.
     """
     digest = hashlib.sha256()
     for header in (model.header, model.projector.header if model.projector else None):
@@ -85,7 +85,7 @@ def model_key(model: Model) -> str:
             digest.update(f"{key}={header.metadata[key]!r}\n".encode("utf-8", "surrogatepass"))
         for t in header.tensors:
             digest.update(f"{t.name} {t.shape} {t.type} {t.offset} {t.shard}\n".encode())
-        digest.update(f"{header.file_bytes}\n".encode())
+        digest.update(f"{header.file_bytes} {header.checksum}\n".encode())
     return digest.hexdigest()[:32]
 
 

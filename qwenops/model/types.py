@@ -31,7 +31,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """Metadata and tensor table of one GGUF, or of all shards of a split one merged."""
+    """Metadata and tensor table of one GGUF, or of all shards of a split one merged.
+
+    `checksum` is the CRC-32 of the header's bytes (the first shard's): it tells apart what ArrayInfo leaves unread.
+    """
 
     path: Path
     version: int
@@ -40,6 +43,7 @@ class Header:
     alignment: int
     data_offset: int
     file_bytes: int
+    checksum: int = 0
 
     @property
     def architecture(self) -> str:

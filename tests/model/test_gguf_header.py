@@ -271,23 +271,21 @@ def test_what_is_not_a_file_is_bad_input(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ordinary_user() -> Iterator[None]:
-    """Root may read everything, so a test run as root steps down for a moment."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    yield
-    os.seteuid(0)
+def unreadable(tmp_path: Path) -> Iterator[Path]:
+    """A file that its reader has no right to; root, who may read everything, steps down for a moment."""
+    path = model_file(tmp_path / "a.gguf")
+    path.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield path
+    if root:
+        os.seteuid(0)
 
 
-@pytest.mark.usefixtures("ordinary_user")
-def test_a_file_that_may_not_be_read_is_not_allowed(tmp_path: Path) -> None:
-    path = tmp_path / "a.gguf"
-    if os.geteuid() == os.stat(tmp_path).st_uid:
-        model_file(path).chmod(0)
+def test_a_file_that_may_not_be_read_is_not_allowed(unreadable: Path) -> None:
     with pytest.raises(NotAllowed, match="permission denied"):
-        read_header(path)
+        read_header(unreadable)
 
 
 # prefixes
