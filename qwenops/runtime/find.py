@@ -18,7 +18,10 @@ from qwenops.errors import QwenopsError
 from qwenops.runtime.child import ask_program
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-_BUILD = re.compile(r"version:\s*(?:b?(\d+)|(\S+))")
+# "version: 10434 (7e4c0a9)" and, from 2026 on, "version: 0.1.0 (build 10434, commit 7e4c0a9)".
+_BUILD = re.compile(
+    r"version:.*?(?:build\s+(?P<new>\d+),\s+commit\s+|b?(?P<old>\d+)\s+\()(?P<commit>[0-9a-f]+|unknown)"
+)
 _COMMON_PLACES = {
     "linux": ("/usr/local/bin/ollama", "/usr/bin/ollama", "/opt/ollama/bin/ollama", "/snap/bin/ollama"),
     "darwin": (
@@ -73,7 +76,7 @@ def find_llama_server(ollama: Path, *, working_dir: Path | None = None, goos: st
 
 
 def llama_server_build(llama_server: Path, environment: Mapping[str, str], *, limit_s: float = 20.0) -> str | None:
-    """The llama.cpp build of a llama-server ("10434"), or None when it does not say."""
+    """The llama.cpp build and commit of a llama-server ("10434-7e4c0a9"), or None when it does not say."""
     try:
         answer = ask_program([str(llama_server), "--version"], environment=environment, limit_s=limit_s)
     except QwenopsError:
@@ -82,9 +85,9 @@ def llama_server_build(llama_server: Path, environment: Mapping[str, str], *, li
 
 
 def parse_build(text: str) -> str | None:
-    """The build in what `llama-server --version` prints: a number, or the word that stands for it."""
+    """Build number and commit in what `llama-server --version` prints; a build from an archive has number 1 or 0."""
     match = _BUILD.search(text)
-    return (match.group(1) or match.group(2)) if match else None
+    return f"{match['new'] or match['old']}-{match['commit']}" if match else None
 
 
 def _up(folder: Path) -> Path:
