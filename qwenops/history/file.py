@@ -59,9 +59,11 @@ class HistoryFile:
 
     def _exists(self) -> bool:
         try:
-            return self.path.stat().st_size >= 0
+            self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
+            self.close()  # deleted while it was open: what is written there now would be lost
             return False
+        return True
 
     def _connection(self) -> Connection:
         if self._db is None or self._owner != os.getpid():
@@ -74,7 +76,7 @@ class HistoryFile:
 
         folder_writable = os.access(self.path.parent, os.W_OK)
         self._writable = folder_writable and (not self.path.exists() or os.access(self.path, os.W_OK))
-        # Reading a WAL file still writes its -shm companion; where the folder forbids that, nobody else writes it either.
+        # Reading a WAL file writes its -shm companion; where the folder forbids that, the file is read as it stands.
         mode = "" if self._writable else ("?mode=ro" if folder_writable else "?mode=ro&immutable=1")
         db = sqlite3.connect(self.path.absolute().as_uri() + mode, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         try:

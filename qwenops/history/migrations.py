@@ -30,7 +30,8 @@ def names() -> list[str]:
 @step
 def m001_plans(db: Connection) -> None:
     db.execute(
-        "create table plans (id integer primary key, created text not null, model_key text not null, plan text not null)"
+        "create table plans (id integer primary key, created text not null, model_key text not null, "
+        "plan text not null)"
     )
     db.execute("create index plans_by_model on plans (model_key)")
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from qwenops.errors import BadInput
+from qwenops.errors import BadInput, QwenopsError
 from qwenops.history.file import HistoryFile, now
 from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, ResultRow
 from qwenops.paths import data_dir
 
 _KINDS = ("model", "file", "setting")
+_RESET = "move the history aside and go on with a new one"
 
 
 def history_path() -> Path:
@@ -67,7 +68,7 @@ class History(AbstractContextManager["History"]):
     def plans(self, model_key: str | None = None) -> tuple[PlanRow, ...]:
         """Plans, oldest first; those of one model, or all."""
         return tuple(
-            PlanRow(r["id"], _time(r["created"]), r["model_key"], json.loads(r["plan"]))
+            PlanRow(r["id"], _time(r["created"]), r["model_key"], _value(r["plan"]))
             for r in self._rows("plans", model_key=model_key)
         )
 
@@ -143,8 +144,8 @@ class History(AbstractContextManager["History"]):
                 settings_key=r["settings_key"],
                 runtime_build=r["runtime_build"],
                 device=r["device"],
-                predicted=json.loads(r["predicted"]),
-                measured=None if r["measured"] is None else json.loads(r["measured"]),
+                predicted=_value(r["predicted"]),
+                measured=None if r["measured"] is None else _value(r["measured"]),
                 ok=None if r["ok"] is None else bool(r["ok"]),
             )
             for r in found
@@ -178,9 +179,9 @@ class History(AbstractContextManager["History"]):
                 created=_time(r["created"]),
                 model=r["model"],
                 test=r["test"],
-                settings=json.loads(r["settings"]),
-                machine=json.loads(r["machine"]),
-                samples=tuple(json.loads(r["samples"])),
+                settings=_value(r["settings"]),
+                machine=_value(r["machine"]),
+                samples=tuple(_value(r["samples"])),
             )
             for r in self._rows("results", model=model, test=test)
         )
@@ -217,7 +218,7 @@ class History(AbstractContextManager["History"]):
                 kind=r["kind"],
                 name=r["name"],
                 location=r["location"],
-                details=json.loads(r["details"]),
+                details=_value(r["details"]),
                 removed=None if r["removed"] is None else _time(r["removed"]),
             )
             for r in self._rows("made", kind=kind)
@@ -285,5 +286,16 @@ def _json(value: Any) -> str:
         raise BadInput(f"the history keeps plain JSON values only: {error}") from error
 
 
+def _value(text: str) -> Any:
+    """A kept JSON value. Raises QwenopsError when someone else wrote the row."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise QwenopsError(f"a row of the history is not JSON: {text!r:.60}", do=_RESET) from error
+
+
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise QwenopsError(f"a row of the history has no time: {text!r:.60}", do=_RESET) from error

@@ -75,10 +75,11 @@ class _Nvml:
         """
         pynvml = _pynvml()
 
-        if function in self._missing:
+        call = getattr(pynvml, function, None)  # an older binding may lack it
+        if call is None or function in self._missing:
             return default
         try:
-            return getattr(pynvml, function)(*args)
+            return call(*args)
         except pynvml.NVMLError as error:
             if error.value == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
                 self._missing.add(function)

@@ -32,9 +32,10 @@ UNIFIED_SYSTEM_BYTES = 4676 * MIB
 
 _SMALLEST, _LARGEST = 256 * MIB, 2048 * GIB
 _MOST_DEVICES = 64
+_NOTHING = ("none", "cpu")
 _NAMES: dict[Kind, str] = {"cuda": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan", "metal": "MTL"}
 _KIND = re.compile(r"^(cuda|rocm|hip|vulkan|metal|mtl)\s*:\s*", re.IGNORECASE)
-_COUNT = re.compile(r"^([0-9]{1,3})\s*[x×*]\s*(?=\S)", re.IGNORECASE)
+_COUNT = re.compile(r"^([0-9]{1,6})\s*[x×*]\s*(?=\S)", re.IGNORECASE)
 # The B is asked for, else "RTX 2080 Ti" would be 2080 tebibytes; only "12G" may do without.
 _SIZE = r"(?<![A-Za-z0-9.])([0-9]+(?:\.[0-9]+)?(?:\s*[MGT]i?B|G))(?![A-Za-z0-9])"
 _FREE = re.compile(rf"[\s/]*{_SIZE}\s*free\s*$", re.IGNORECASE)
@@ -60,7 +61,7 @@ def parse_spec(text: str) -> tuple[Device, ...]:
     typically hold (the constants above, with their source), or what the text itself states. Raises BadInput: the
     text is empty, a size cannot be, a card is unknown and has no size, or a kind does not fit a card.
     """
-    if text.strip().lower() in ("none", "cpu"):
+    if text.strip().lower() in _NOTHING:
         return ()
     described: list[_Described] = []
     for part in text.split(","):
@@ -103,6 +104,8 @@ def _part(part: str, whole: str) -> list[_Described]:
     """The devices of one comma-separated part."""
     if not part:
         raise BadInput(f"--gpu {whole!r} has an empty part", do=_HOW)
+    if part.lower() in _NOTHING:
+        raise BadInput(f"--gpu {whole!r}: {part} stands alone", do=f"--gpu {part}")
     count, rest = 1, part
     if match := _COUNT.match(rest):
         count, rest = int(match.group(1)), rest[match.end() :]
