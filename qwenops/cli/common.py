@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,25 +84,24 @@ def task_options(function: F) -> F:
     return function
 
 
-class Progress:
+class Follower:
     """A line on stderr that follows a long step: redrawn on a terminal, one line every ten seconds elsewhere."""
 
-    def __init__(self, label: str) -> None:
-        self.label = label
+    def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
         self.last = time.monotonic()
         self.drawn = False
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show how much of `total` bytes is done."""
+    def __call__(self, what: str, done_bytes: int, total_bytes: int) -> None:
+        """Show what is being done and how far it is."""
         now = time.monotonic()
         if now - self.last < (0.1 if self.terminal else 10):
             return
         self.last = now
         from qwenops.units import human
 
-        share = f"{done / total:4.0%} " if total else ""
-        line = f"{self.label} {share}{human(done)} of {human(total)}"
+        share = f" {done_bytes / total_bytes:.0%} of {human(total_bytes)}" if total_bytes else ""
+        line = f"{what}{share}"
         click.echo(f"\r\033[K{line}" if self.terminal else line, err=True, nl=not self.terminal)
         self.drawn = self.terminal
 
@@ -109,6 +109,16 @@ class Progress:
         """Leave a clean line behind."""
         if self.drawn:
             click.echo("\r\033[K", err=True, nl=False)
+
+
+@contextlib.contextmanager
+def following() -> Iterator[Follower]:
+    """A progress line for the length of a command, cleared at its end whatever the end is."""
+    follower = Follower()
+    try:
+        yield follower
+    finally:
+        follower.close()
 
 
 def say(text: str) -> None:

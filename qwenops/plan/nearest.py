@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from qwenops.memory.types import LoadSettings
 from qwenops.plan.search import Scene, refit
 from qwenops.plan.types import Choice, Judged, Other
 
@@ -74,34 +73,22 @@ def _projector_on_host(choice: Choice, scene: Scene) -> Iterator[Other]:
 
 
 def _fewer_layers(choice: Choice, scene: Scene) -> Iterator[Other]:
-    """The most layers that fit; the projector stays out of it, as Ollama's rule has it when num_gpu is partial."""
+    """Part of the layers on the CPU, as the runtime's own fit would split them.
+
+    No num_gpu is written: Ollama moves a projector to the CPU where num_gpu is partial, and its fit knows the free
+    memory at the time of the load better than a number that was pinned before it.
+    """
     if not scene.ground.devices:
         return
-    total = int(choice.model.hparam("block_count", 0)) + 1
-    best: Judged | None = None
-    low, high = 0, total - 1
-    while low <= high:
-        middle = (low + high) // 2
-        settings = replace(choice.settings, gpu_layers=middle, projector_device="cpu")
-        judged = _weigh(_partial(choice, scene, settings), scene)
-        if judged.fits == "yes":
-            best, low = judged, middle + 1
-        else:
-            high = middle - 1
-    if best:
-        layers = best.choice.settings.gpu_layers
+    other = refit(choice, scene, replace(choice.settings, gpu_layers="auto"))
+    judged = _weigh(other, scene)
+    layers = judged.need.layers
+    if 0 < layers.on_device < layers.total:
         yield Other(
-            best,
-            why=f"{layers} of {total} layers on the device",
-            cost="generation slows with every layer on the CPU; images are encoded on the CPU",
+            judged,
+            why=f"{layers.on_device} of {layers.total} layers on the device, as Ollama would split them",
+            cost="generation slows with every layer on the CPU (not measured here)",
         )
-
-
-def _partial(choice: Choice, scene: Scene, settings: LoadSettings) -> Choice:
-    other = refit(choice, scene, settings)
-    kept = tuple(s for s in other.server_settings if s[0] != "LLAMA_ARG_MMPROJ_OFFLOAD")
-    layers = settings.gpu_layers
-    return replace(other, server_settings=kept, num_gpu=layers if isinstance(layers, int) else None)
 
 
 def _weigh(choice: Choice, scene: Scene) -> Judged:

@@ -129,7 +129,13 @@ def make_plan(
 def plan_result(paths: tuple[Path, ...], mmproj: Path | None, *, gpu: str | None, **rest: Any) -> Result:
     """The plan as a result ("qwenops.plan/1"); exit code 1 when nothing fits."""
     made, machine, runtime = make_plan(paths, mmproj, gpu=gpu, **rest)
-    data = {**made.as_data(), "runtime": runtime_entry(runtime), "host": asdict(machine.host)}
+    return plan_as_result(made, machine, runtime)
+
+
+def plan_as_result(made: Plan, machine: Machine | None, runtime: Runtime | None) -> Result:
+    """A plan with what it rests on, as a result."""
+    host = asdict(machine.host) if machine else None
+    data = {**made.as_data(), "runtime": runtime_entry(runtime), "host": host}
     return Result("qwenops.plan/1", data, notes=made.notes, exit_code=0 if made.fits == "yes" else 1)
 
 

@@ -1,0 +1,145 @@
+"""Registered models as results: register, list, show, remove, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qwenops.errors import CheckFailed, QwenopsError
+from qwenops.ollama.types import Progress, Registered, silent
+from qwenops.result import Result
+from qwenops.runtime.types import Runtime
+
+
+def find_runtime(*, probe_devices: bool = False) -> Runtime:
+    """The Ollama server of this machine, or the one OLLAMA_HOST names."""
+    from qwenops.runtime.discover import discover
+
+    return discover(probe_devices=probe_devices)
+
+
+def register_result(
+    name: str,
+    modelfile: Path,
+    *,
+    via: str = "auto",
+    copy: bool = False,
+    replace: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Result:
+    """Register a Modelfile after the linter passed it ("qwenops.register/1")."""
+    from qwenops.modelfile.lint import check
+    from qwenops.ollama.from_modelfile import spec_from
+    from qwenops.ollama.register import register
+
+    data = modelfile.read_bytes()
+    base_dir = modelfile.absolute().parent
+    findings = check(data, base_dir=base_dir)
+    errors = [f for f in findings if f.level == "error"]
+    if errors:
+        first = errors[0]
+        raise CheckFailed(
+            f"{modelfile}:{first.line}: {first.message}",
+            do=(first.do, f"qwenops check {modelfile}") if first.do else f"qwenops check {modelfile}",
+        )
+    runtime = find_runtime()
+    done = register(
+        spec_from(data, base_dir),
+        name,
+        runtime,
+        via=via,  # type: ignore[arg-type]
+        copy=copy,
+        replace=replace,
+        dry_run=dry_run,
+        progress=progress,
+    )
+    if not dry_run:
+        note_made(done, runtime)
+    notes = (*done.notes, *(f"line {f.line}: {f.message}" for f in findings))
+    return Result("qwenops.register/1", registered_entry(done, dry_run=dry_run), notes=notes)
+
+
+def note_made(done: Registered, runtime: Runtime) -> None:
+    """Remember a registered model, so that uninstall finds it."""
+    from qwenops import history
+
+    with history.open() as kept:
+        kept.record_made("model", done.name, runtime.url, {"digest": done.digest, "how": done.how})
+
+
+def registered_entry(done: Registered, *, dry_run: bool = False) -> dict[str, Any]:
+    """A registration as plain JSON values."""
+    data = asdict(done)
+    data.pop("notes")
+    return {**data, "manifest": str(done.manifest) if done.manifest else None, "dry_run": dry_run}
+
+
+def list_result(progress: Progress = silent) -> Result:
+    """Every model with the health of its files ("qwenops.list/1"); exit code 1 when one is not what it says."""
+    from qwenops.ollama.models import list_models
+
+    models = [m.as_data() for m in list_models(find_runtime(), progress=progress)]
+    wrong = any(m["state"] in {"changed", "missing", "unreadable"} for m in models)
+    return Result("qwenops.list/1", {"models": models}, exit_code=1 if wrong else 0)
+
+
+def show_result(name: str, progress: Progress = silent) -> Result:
+    """One model in full ("qwenops.show/1"); exit code 1 when a file of it is not what it says."""
+    from qwenops.ollama.models import show_model
+
+    shown = show_model(find_runtime(), name, progress=progress)
+    listed = shown.listed.as_data()
+    data: Mapping[str, Any] = {
+        **listed,
+        "parameters_size": shown.listed.parameters,
+        "parameters": dict(shown.parameters),
+        "capabilities": list(shown.capabilities),
+        "template": shown.template,
+        "system": shown.system,
+        "renderer": shown.config.get("renderer"),
+        "parser": shown.config.get("parser"),
+        "requires": shown.config.get("requires"),
+        "read_from": shown.source,
+    }
+    wrong = listed["state"] in {"changed", "missing", "unreadable"}
+    return Result("qwenops.show/1", data, notes=shown.notes, exit_code=1 if wrong else 0)
+
+
+def remove_result(names: tuple[str, ...], *, dry_run: bool) -> Result:
+    """Take models away ("qwenops.remove/1"); each is tried, and the first error is raised afterwards."""
+    from qwenops.ollama.remove import remove_model
+
+    runtime = find_runtime()
+    removed: list[dict[str, Any]] = []
+    failed: QwenopsError | None = None
+    for name in names:
+        try:
+            done = remove_model(runtime, name, dry_run=dry_run)
+        except QwenopsError as error:
+            failed = failed or error
+            continue
+        removed.append({**asdict(done), "notes": list(done.notes)})
+        if not dry_run:
+            forget_made(done.name)
+    if failed and not removed:
+        raise failed
+    notes = (failed.message,) if failed else ()
+    return Result(
+        "qwenops.remove/1",
+        {"models": removed, "dry_run": dry_run},
+        notes=notes,
+        exit_code=failed.exit_code if failed else 0,
+    )
+
+
+def forget_made(name: str) -> None:
+    """Strike a model from the list of what qwenops made."""
+    from qwenops import history
+
+    with history.open() as kept:
+        for row in kept.made("model"):
+            if row.name == name:
+                kept.mark_removed(row.id)
