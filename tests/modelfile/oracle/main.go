@@ -86,6 +86,7 @@ func printable() answer {
 func main() {
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
 	out := bufio.NewWriter(os.Stdout)
+	os.Stdout = os.Stderr // the parser prints its warnings to stdout
 	defer out.Flush()
 	ask, tell := json.NewDecoder(in), json.NewEncoder(out)
 	for {
