@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -42,12 +43,14 @@ def view_of(schema: str) -> View:
 
 
 def render(result: Result, *, width: int | None = None) -> None:
-    """Print a result for people: plain where it is not a terminal or NO_COLOR is set, 80 columns at least."""
+    """Print a result for people: without colour where it is not a terminal or NO_COLOR is set."""
+    import click
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
-    console = Console(
-        width=width or (None if terminal else 100), highlight=False, soft_wrap=False, emoji=False, markup=False
-    )
-    for part in view_of(result.schema)(result.data):
-        console.print(part)
+    width = width or (None if sys.stdout.isatty() else 100)
+    console = Console(width=width, highlight=False, emoji=False, markup=False)
+    with console.capture() as drawn:
+        for part in view_of(result.schema)(result.data):
+            console.print(part)
+    # Tables fill their width with blanks, which a log file or a paste should not carry.
+    click.echo(re.sub(r"[ ]+$", "", drawn.get(), flags=re.MULTILINE), nl=False)

@@ -1,0 +1,65 @@
+"""The doctor: what stands in the way, as expected / observed / evidence / what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from qwenops.errors import QwenopsError
+from qwenops.machine.types import Machine
+from qwenops.result import Result
+from qwenops.runtime.types import Runtime
+
+Level = Literal["ok", "advice", "problem", "unknown"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `do` are commands, one a line; an ok finding needs none of the rest."""
+
+    level: Level
+    code: str
+    title: str
+    expected: str = ""
+    observed: str = ""
+    evidence: str = ""
+    do: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What the checks look at, gathered once."""
+
+    machine: Machine
+    runtime: Runtime
+
+
+Check = Callable[[Patient], Iterator[Finding]]
+
+
+def doctor_result() -> Result:
+    """Run every check ("qwenops.doctor/1"); exit code 1 when there is a problem."""
+    from qwenops.machine.detect import detect
+    from qwenops.runtime.discover import discover
+    from qwenops.setup import doctor_checks, doctor_models
+
+    patient = Patient(machine=detect(), runtime=discover(probe_devices=True))
+    findings = [f for check in (*doctor_checks.CHECKS, *doctor_models.CHECKS) for f in _looked(check, patient)]
+    problems = sum(f.level == "problem" for f in findings)
+    data = {
+        "findings": [{**asdict(f), "do": list(f.do)} for f in findings],
+        "problems": problems,
+        "advice": sum(f.level == "advice" for f in findings),
+    }
+    return Result("qwenops.doctor/1", data, exit_code=1 if problems else 0)
+
+
+def _looked(check: Check, patient: Patient) -> list[Finding]:
+    """A check's findings; a check that cannot look says so instead of ending the visit."""
+    try:
+        return list(check(patient))
+    except (QwenopsError, OSError) as error:
+        name = check.__name__.removeprefix("_").replace("_", " ")
+        why = error.message if isinstance(error, QwenopsError) else str(error)
+        return [Finding("unknown", check.__name__, f"{name}: could not look: {why}")]
