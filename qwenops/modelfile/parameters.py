@@ -142,6 +142,8 @@ def instead_of(name: str) -> str:
 
 
 def _right_value(name: str, text: str) -> str:
+    if "#" in text:
+        return "a comment needs a line of its own: here it is part of the value"
     if PARAMETERS[name].kind == "integer" and _DECIMAL.fullmatch(text) and float(text).is_integer():
         return f"write {name} {int(float(text))}"
     return ""

@@ -67,6 +67,11 @@ def spec_of(modelfile: Modelfile, base_dir: Path) -> ModelfileSpec:
     )
 
 
+def is_version(text: str) -> bool:
+    """Whether REQUIRES takes this: a semantic version, its v and its last parts optional."""
+    return bool(_SEMVER.fullmatch(text))
+
+
 def expand(path: str, base_dir: Path) -> Path:
     """A path of a Modelfile: absolute, below ~ or ~user, or relative to the Modelfile's folder."""
     if path.startswith("~"):
@@ -86,7 +91,7 @@ def _add(parameters: dict[str, Any], command: Command) -> None:
 
 
 def _version(command: Command) -> str:
-    if not _SEMVER.fullmatch(command.args):
+    if not is_version(command.args):
         raise BadInput(f"{_place(command)} REQUIRES needs a version like 0.30.0, not {command.args!r}")
     return command.args.removeprefix("v")
 

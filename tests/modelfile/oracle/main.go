@@ -5,6 +5,8 @@
 //	{"op": "parse", "text": base64}                 -> {"commands": [{"name", "args"}]} or {"error"}
 //	{"op": "request", "text": base64, "dir": path}  -> {"request": what `ollama create` would send} or {"error"}
 //	{"op": "parameter", "name": n, "value": v}      -> {"value": typed} or {"error"}
+//	{"op": "renderer", "name": n}                   -> {} or {"error"}
+//	{"op": "parser", "name": n}                     -> {} or {"error"}
 //	{"op": "printable"}                             -> {"ranges": [[first, last], ...]}: the characters that the parser keeps
 package main
 
@@ -17,6 +19,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/ollama/ollama/api"
+	"github.com/ollama/ollama/model/parsers"
+	"github.com/ollama/ollama/model/renderers"
 	"github.com/ollama/ollama/parser"
 )
 
@@ -68,6 +72,21 @@ func parameter(q question) answer {
 	return answer{Value: typed[q.Name]}
 }
 
+func renderer(q question) answer {
+	hello := []api.Message{{Role: "user", Content: "hello"}}
+	if _, err := renderers.RenderWithRenderer(q.Name, hello, nil, nil); err != nil {
+		return answer{Error: err.Error()}
+	}
+	return answer{}
+}
+
+func builtinParser(q question) answer {
+	if parsers.ParserForName(q.Name) == nil {
+		return answer{Error: "unknown parser " + q.Name}
+	}
+	return answer{}
+}
+
 func printable() answer {
 	var ranges [][2]rune
 	for r := rune(0); r <= utf8.MaxRune; r++ {
@@ -100,6 +119,10 @@ func main() {
 			a = parse(q)
 		case "parameter":
 			a = parameter(q)
+		case "renderer":
+			a = renderer(q)
+		case "parser":
+			a = builtinParser(q)
 		case "printable":
 			a = printable()
 		default:
