@@ -21,7 +21,7 @@ BUSY_SECONDS = 30.0
 
 
 class HistoryFile:
-    """One SQLite file in WAL mode.
+    """One SQLite file in WAL mode (which stays with a file once it is set).
 
     Nothing is made before the first write, so that reading a history that does not exist leaves no trace. A process
     that was forked opens the file anew: SQLite connections do not survive a fork.
@@ -74,15 +74,13 @@ class HistoryFile:
     def _open(self) -> Connection:
         import sqlite3
 
-        folder_writable = os.access(self.path.parent, os.W_OK)
-        self._writable = folder_writable and (not self.path.exists() or os.access(self.path, os.W_OK))
+        folder_writable = _may_write(self.path.parent)
+        self._writable = folder_writable and (not self.path.exists() or _may_write(self.path))
         # Reading a WAL file writes its -shm companion; where the folder forbids that, the file is read as it stands.
         mode = "" if self._writable else ("?mode=ro" if folder_writable else "?mode=ro&immutable=1")
         db = sqlite3.connect(self.path.absolute().as_uri() + mode, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
-            if self._writable:
-                _use_wal(db)
             self._bring_up_to_date(db)
         except BaseException:
             db.close()
@@ -96,6 +94,7 @@ class HistoryFile:
             return
         if not self._writable:
             raise self._not_allowed("it must be brought up to date, and this user may not write it")
+        _use_wal(db)
         with _transaction(db):
             taken = self._taken(db)  # again, now that nobody else can change it
             if not taken:
@@ -165,6 +164,11 @@ class HistoryFile:
 
     def _aside(self, suffix: str) -> str:
         return f"mv {self.path} {self.path}.{suffix}"
+
+
+def _may_write(path: Path) -> bool:
+    """Whether this user may write `path`; by the rights in force, which sudo and setuid change."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def now() -> str:

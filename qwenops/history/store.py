@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from qwenops.errors import BadInput, QwenopsError
+from qwenops.errors import BadInput
 from qwenops.history.file import HistoryFile, now
 from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, ResultRow
 from qwenops.paths import data_dir
 
+_Row = TypeVar("_Row")
 _KINDS = ("model", "file", "setting")
-_RESET = "move the history aside and go on with a new one"
 
 
 def history_path() -> Path:
@@ -36,6 +35,8 @@ def open(path: Path | None = None) -> History:
 
 def key_of(values: Mapping[str, Any]) -> str:
     """A short key for settings: equal for equal JSON values, whatever their order."""
+    import hashlib
+
     return hashlib.sha256(_json(values).encode()).hexdigest()[:32]
 
 
@@ -67,10 +68,7 @@ class History(AbstractContextManager["History"]):
 
     def plans(self, model_key: str | None = None) -> tuple[PlanRow, ...]:
         """Plans, oldest first; those of one model, or all."""
-        return tuple(
-            PlanRow(r["id"], _time(r["created"]), r["model_key"], _value(r["plan"]))
-            for r in self._rows("plans", model_key=model_key)
-        )
+        return self._rows("plans", _plan, model_key=model_key)
 
     # --- loads
 
@@ -129,26 +127,13 @@ class History(AbstractContextManager["History"]):
         device: str | None = None,
     ) -> tuple[LoadRow, ...]:
         """Loads, oldest first, the failed and unfinished ones too; what is not None must be equal."""
-        found = self._rows(
+        return self._rows(
             "loads",
+            _load,
             model_key=model_key,
             settings_key=settings_key,
             runtime_build=runtime_build,
             device=device,
-        )
-        return tuple(
-            LoadRow(
-                id=r["id"],
-                created=_time(r["created"]),
-                model_key=r["model_key"],
-                settings_key=r["settings_key"],
-                runtime_build=r["runtime_build"],
-                device=r["device"],
-                predicted=_value(r["predicted"]),
-                measured=None if r["measured"] is None else _value(r["measured"]),
-                ok=None if r["ok"] is None else bool(r["ok"]),
-            )
-            for r in found
         )
 
     # --- results
@@ -173,18 +158,7 @@ class History(AbstractContextManager["History"]):
 
     def results(self, model: str | None = None, test: str | None = None) -> tuple[ResultRow, ...]:
         """Benchmark results, oldest first; of one model or test, or all."""
-        return tuple(
-            ResultRow(
-                id=r["id"],
-                created=_time(r["created"]),
-                model=r["model"],
-                test=r["test"],
-                settings=_value(r["settings"]),
-                machine=_value(r["machine"]),
-                samples=tuple(_value(r["samples"])),
-            )
-            for r in self._rows("results", model=model, test=test)
-        )
+        return self._rows("results", _result, model=model, test=test)
 
     # --- what qwenops made
 
@@ -211,19 +185,8 @@ class History(AbstractContextManager["History"]):
 
     def made(self, kind: MadeKind | None = None, *, removed: bool = False) -> tuple[MadeRow, ...]:
         """What qwenops made and is still there, oldest first; with `removed`, also what was taken away again."""
-        return tuple(
-            MadeRow(
-                id=r["id"],
-                created=_time(r["created"]),
-                kind=r["kind"],
-                name=r["name"],
-                location=r["location"],
-                details=_value(r["details"]),
-                removed=None if r["removed"] is None else _time(r["removed"]),
-            )
-            for r in self._rows("made", kind=kind)
-            if removed or r["removed"] is None
-        )
+        rows = self._rows("made", _made, kind=kind)
+        return rows if removed else tuple(row for row in rows if row.removed is None)
 
     def mark_removed(self, made_id: int) -> None:
         """Note that a made thing was taken away. Raises BadInput when no such thing stands."""
@@ -267,15 +230,59 @@ class History(AbstractContextManager["History"]):
             )
             return int(added.lastrowid or 0)
 
-    def _rows(self, table: str, **wanted: str | None) -> list[Any]:
+    def _rows(self, table: str, read: Callable[[Any], _Row], **wanted: str | None) -> tuple[_Row, ...]:
+        """The rows whose columns are as wanted (None: any), each turned into its value while the file is at hand."""
         asked = {column: value for column, value in wanted.items() if value is not None}
         where = " and ".join(f"{column} = ?" for column in asked)
         with self._file.reading() as db:
             if db is None:
-                return []
-            return db.execute(
+                return ()
+            found = db.execute(
                 f"select * from {table}{' where ' + where if where else ''} order by id", tuple(asked.values())
-            ).fetchall()
+            )
+            return tuple(read(row) for row in found)
+
+
+def _plan(row: Any) -> PlanRow:
+    return PlanRow(row["id"], _time(row["created"]), row["model_key"], json.loads(row["plan"]))
+
+
+def _load(row: Any) -> LoadRow:
+    return LoadRow(
+        id=row["id"],
+        created=_time(row["created"]),
+        model_key=row["model_key"],
+        settings_key=row["settings_key"],
+        runtime_build=row["runtime_build"],
+        device=row["device"],
+        predicted=json.loads(row["predicted"]),
+        measured=None if row["measured"] is None else json.loads(row["measured"]),
+        ok=None if row["ok"] is None else bool(row["ok"]),
+    )
+
+
+def _result(row: Any) -> ResultRow:
+    return ResultRow(
+        id=row["id"],
+        created=_time(row["created"]),
+        model=row["model"],
+        test=row["test"],
+        settings=json.loads(row["settings"]),
+        machine=json.loads(row["machine"]),
+        samples=tuple(json.loads(row["samples"])),
+    )
+
+
+def _made(row: Any) -> MadeRow:
+    return MadeRow(
+        id=row["id"],
+        created=_time(row["created"]),
+        kind=row["kind"],
+        name=row["name"],
+        location=row["location"],
+        details=json.loads(row["details"]),
+        removed=None if row["removed"] is None else _time(row["removed"]),
+    )
 
 
 def _json(value: Any) -> str:
@@ -286,16 +293,5 @@ def _json(value: Any) -> str:
         raise BadInput(f"the history keeps plain JSON values only: {error}") from error
 
 
-def _value(text: str) -> Any:
-    """A kept JSON value. Raises QwenopsError when someone else wrote the row."""
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise QwenopsError(f"a row of the history is not JSON: {text!r:.60}", do=_RESET) from error
-
-
 def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
-        raise QwenopsError(f"a row of the history has no time: {text!r:.60}", do=_RESET) from error
+    return datetime.fromisoformat(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Callable
 
 from qwenops.machine.types import Device, Host
@@ -64,6 +63,8 @@ def default_wired_limit_bytes(memory_bytes: int) -> int:
 
 def _sysctl(name: str) -> str | None:
     """One value of the running system, or None."""
+    import subprocess
+
     try:
         answer = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.SubprocessError):

@@ -18,6 +18,7 @@ _NOISE = {
     "card", "instinct", "oam",
 }  # fmt: skip
 _SAME = {"mobile": "laptop", "notebook": "laptop"}
+_SAME_SIZE = 0.08
 _FAMILIES = ("rtx", "gtx", "rx", "arc")
 
 
@@ -35,9 +36,15 @@ class Card:
     unified: bool
     desktop: bool
 
-    def total_bytes(self, sold_gib: int) -> int | None:
-        """The reported total of the variant sold with `sold_gib` GiB, or None when there is no such variant."""
-        return dict(self.sizes_bytes).get(sold_gib)
+    def total_bytes(self, stated_bytes: int) -> int:
+        """The total that the driver reports for the variant of about this size, else the stated size itself.
+
+        Makers count in different units and leave parts unused (a B200 is called 180 or 192 GB and has 179 GiB), so
+        the nearest variant within 8 % is meant; anything else is a rebuilt card, and its owner knows best.
+        """
+        totals = [total for _, total in self.sizes_bytes]
+        nearest = min(totals, key=lambda total: abs(total - stated_bytes), default=stated_bytes)
+        return nearest if abs(nearest - stated_bytes) <= nearest * _SAME_SIZE else stated_bytes
 
 
 @functools.cache

@@ -95,21 +95,21 @@ class _Nvml:
     def memory(self, handle: Any) -> tuple[str, Any]:
         """("ok", info) | ("unified", None) | ("failed", cause): the v2 call first, then the one of older drivers."""
         pynvml = _pynvml()
-
+        cannot_say = (
+            pynvml.NVML_ERROR_NOT_SUPPORTED,
+            pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+            pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+        )
+        failure: int | None = None
         for version in (pynvml.nvmlMemory_v2, None):
             try:
                 info = pynvml.nvmlDeviceGetMemoryInfo(handle, version=version)
             except pynvml.NVMLError as error:
-                last = error.value
-                if last in (
-                    pynvml.NVML_ERROR_NOT_SUPPORTED,
-                    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-                    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-                ):
-                    continue
-                return "failed", _cause(last)
+                if error.value not in cannot_say:
+                    failure = error.value
+                continue
             return ("ok", info) if info.total else ("unified", None)
-        return "unified", None
+        return ("unified", None) if failure is None else ("failed", _cause(failure))
 
     def note(self, text: str) -> None:
         """Keep a note once."""
@@ -177,7 +177,10 @@ def _pynvml() -> Any:
 def _devices(nvml: _Nvml, host: Host) -> list[Device]:
     driver = nvml.ask("nvmlSystemGetDriverVersion")
     found: list[tuple[tuple[int, ...], int, Any]] = []
-    for number in range(nvml.ask("nvmlDeviceGetCount", default=0, what="NVIDIA cards could not be counted")):
+    count = nvml.ask("nvmlDeviceGetCount", what="NVIDIA cards could not be counted")
+    if count is None and not nvml.notes:
+        nvml.note(f"the NVIDIA driver {driver or ''} is too old to count its cards: update it".replace("  ", " "))
+    for number in range(count or 0):
         handle = nvml.ask("nvmlDeviceGetHandleByIndex", number, what=f"NVIDIA card {number} is left out")
         if handle is not None:
             found.append((_pci_place(nvml, handle), number, handle))

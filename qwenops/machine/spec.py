@@ -190,10 +190,9 @@ def _named(name: str, size_bytes: int | None, kind: Kind | None, part: str) -> _
 
 
 def _total(card: Card, size_bytes: int | None, part: str) -> int:
-    """The total of one variant; a size that the card was never sold with (a rebuilt one) counts as stated."""
+    """The total of the variant that is meant."""
     if size_bytes is not None:
-        sold = card.total_bytes(size_bytes // GIB) if size_bytes % GIB == 0 else None
-        return sold if sold is not None else size_bytes
+        return card.total_bytes(size_bytes)
     if len(card.sizes_bytes) == 1:
         return card.sizes_bytes[0][1]
     if not card.sizes_bytes:

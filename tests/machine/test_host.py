@@ -10,6 +10,7 @@ import pytest
 
 from qwenops.errors import NotAllowed
 from qwenops.machine.host import disk_free_bytes, read_host
+from tests.support.user import ordinary_user
 
 MIB = 1024**2
 GIB = 1024**3
@@ -158,13 +159,10 @@ def test_the_disk_of_a_folder_that_does_not_exist_yet_is_its_parents(tmp_path: P
     assert abs(free - there.f_bavail * there.f_frsize) < 256 * MIB
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
-def test_a_folder_that_may_not_be_looked_at_is_named(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    (closed / "inner").mkdir(parents=True)
-    closed.chmod(0)
-    try:
+def test_a_folder_that_may_not_be_looked_at_is_named() -> None:
+    with ordinary_user() as folder:
+        closed = folder / "closed"
+        (closed / "inner").mkdir(parents=True)
+        closed.chmod(0)
         with pytest.raises(NotAllowed, match="closed"):
             disk_free_bytes(closed / "inner")
-    finally:
-        closed.chmod(0o700)

@@ -245,6 +245,19 @@ def test_cards_that_cannot_be_counted_are_a_note(nvml: FakeNvml, root: Path) -> 
     assert "could not be counted" in machine["notes"][0]
 
 
+def test_a_driver_too_old_to_count_its_cards_is_a_note(nvml: FakeNvml, root: Path, tmp_path: Path) -> None:
+    older = FakeNvml(build_library(tmp_path / "older", ("nvmlDeviceGetCount_v2",)), tmp_path)
+    machine = older.detect(scenario(RTX_3060), root)
+    assert machine["devices"] == []
+    assert machine["notes"] == ["the NVIDIA driver 580.126.09 is too old to count its cards: update it"]
+
+
+def test_the_older_call_answers_where_the_newer_fails(nvml: FakeNvml, root: Path) -> None:
+    device = only(nvml.detect(scenario(RTX_3060 + "memory_v2 = 2\n"), root))
+    assert (device["total_bytes"], device["reserved_bytes"]) == (12288 * MIB, 0)
+    assert device["free_bytes"] == (12288 - 249 - 600) * MIB
+
+
 def test_processes_that_may_not_be_seen_are_one_note(nvml: FakeNvml, root: Path) -> None:
     machine = nvml.detect(scenario(RTX_3060 + "processes_error = 4\n"), root)
     assert only(machine)["processes"] == []

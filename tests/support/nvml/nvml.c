@@ -143,11 +143,13 @@ int nvmlSystemGetDriverVersion(char *out, unsigned length) {
 }
 #endif
 
+#ifndef WITHOUT_nvmlDeviceGetCount_v2
 int nvmlDeviceGetCount_v2(unsigned *count) {
     STARTED;
     *count = (unsigned)world.card_count;
     return world.count_error;
 }
+#endif
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, unit_t **out) {
     STARTED;
