@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
-from qwenops.errors import QwenopsError
-from qwenops.memory.types import LoadSettings
-from qwenops.model.types import Model
-from qwenops.runtime.store import MODEL, PROJECTOR, Manifest, blob_path, list_manifests, read_params
 from qwenops.setup.doctor import Check, Finding, Patient
+from qwenops.setup.registered import RegisteredModel, load_settings, registered_models
 from qwenops.units import human
 
 # One full-size image and its two markers: llama.cpp's cap for the Qwen projectors is 4096 tokens.
 FULL_IMAGE_TOKENS = 4098
-
-
-@dataclass(frozen=True)
-class _Registered:
-    name: str
-    params: Mapping[str, Any]
-    model: Model
 
 
 def context_for_images(patient: Patient) -> Iterator[Finding]:
@@ -30,8 +19,10 @@ def context_for_images(patient: Patient) -> Iterator[Finding]:
     from qwenops.runtime.rules import num_ctx_in_force
 
     runtime = patient.runtime
-    small: list[tuple[_Registered, int]] = []
-    for one in _vision_models(patient):
+    small: list[tuple[RegisteredModel, int]] = []
+    for one in registered_models(runtime):
+        if not (one.model.projector or one.model.inline_vision):
+            continue
         num_ctx = num_ctx_in_force(facts_of(one.model), one.params.get("num_ctx"), runtime.devices, runtime.environment)
         if num_ctx < FULL_IMAGE_TOKENS:
             small.append((one, num_ctx))
@@ -53,21 +44,17 @@ def context_for_images(patient: Patient) -> Iterator[Finding]:
 def spills(patient: Patient) -> Iterator[Finding]:
     """Models that fit, and that the runtime's reserve would split over GPU and CPU all the same."""
     from qwenops.memory import ladder
-    from qwenops.memory.reserve import devices_in_use, facts_of, fit_reserve, warmup_saving
+    from qwenops.memory.reserve import devices_in_use, fit_reserve, warmup_saving
     from qwenops.plan.fit import judge
     from qwenops.plan.types import Choice
-    from qwenops.runtime.rules import kv_cache_type, num_ctx_in_force
 
     runtime, host = patient.runtime, patient.machine.host
     if not runtime.devices:
         return
-    for one in _registered(patient):
+    for one in registered_models(runtime):
         if "num_gpu" in one.params:
             continue
-        num_ctx = num_ctx_in_force(facts_of(one.model), one.params.get("num_ctx"), runtime.devices, runtime.environment)
-        batch = int(one.params.get("num_batch") or 512)
-        kv: Any = kv_cache_type(runtime.environment) or "f16"
-        settings = LoadSettings(num_ctx=num_ctx, batch=batch, ubatch=batch, kv_type_k=kv, kv_type_v=kv)
+        settings = replace(load_settings(one, runtime), gpu_layers="all")
         devices = devices_in_use(one.model, settings, runtime.devices, host, runtime.environment)
         reserve = fit_reserve(one.model, settings, devices, runtime.environment)
         need = ladder.need(
@@ -128,32 +115,6 @@ def changed_files(patient: Patient) -> Iterator[Finding]:
                 )
     if listed and all(m.state in {"ok", "unknown"} for m in listed):
         yield Finding("ok", "files", f"{len(listed)} models, every file is what its digest says")
-
-
-def _vision_models(patient: Patient) -> Iterator[_Registered]:
-    return (one for one in _registered(patient) if one.model.projector or one.model.inline_vision)
-
-
-def _registered(patient: Patient) -> Iterator[_Registered]:
-    """The models whose header can be read in the store."""
-    from qwenops.model.read import read_model
-
-    store = patient.runtime.store
-    if store is None:
-        return
-    for manifest in list_manifests(store).manifests:
-        models, projectors = _files(manifest, MODEL), _files(manifest, PROJECTOR)
-        if len(models) != 1:
-            continue
-        try:
-            model = read_model(blob_path(store, models[0]), blob_path(store, projectors[0]) if projectors else None)
-            yield _Registered(manifest.name.short, read_params(store, manifest), model)
-        except (QwenopsError, OSError):
-            continue
-
-
-def _files(manifest: Manifest, media_type: str) -> list[str]:
-    return [layer.digest for layer in manifest.of(media_type)]
 
 
 CHECKS: tuple[Check, ...] = (context_for_images, spills, loaded_on_cpu, changed_files)

@@ -1,0 +1,54 @@
+"""qwenops up: everything in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwenops.cli.common import MODEL, following, model_options, returns_result, say, task_options
+from qwenops.result import Result
+
+OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace", "alone", "load", "again", "dry_run")
+
+
+@click.command("up")
+@click.argument("models", nargs=-1, required=True, type=MODEL)
+@model_options
+@click.option("--name", metavar="NAME", help="The name in Ollama.  [default: the model's own and the task]")
+@task_options
+@click.option(
+    "--mode", type=click.Choice(["instruct", "thinking"]), help="Sampling of the other mode of a model that has two."
+)
+@click.option("--system", metavar="TEXT", help="A system prompt of your own.")
+@click.option("--template", type=MODEL, metavar="FILE", help="A Jinja template of your own.")
+@click.option(
+    "--via",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "store", "api"]),
+    help="By link into the store, or by upload.",
+)
+@click.option("--copy", is_flag=True, help="Copy the weights into the store instead of linking them.")
+@click.option("--replace", is_flag=True, help="Replace a model of that name that qwenops did not make.")
+@click.option("--alone", is_flag=True, help="Unload other models before the proof.")
+@click.option("--load/--no-load", default=True, help="Load and verify at the end.  [default: load]")
+@click.option("--again", is_flag=True, help="Verify again although nothing changed.")
+@click.option("--dry-run", is_flag=True, help="Plan and write the Modelfile, change nothing.")
+@click.option("--yes", is_flag=True, help="Never ask.")
+@returns_result
+def command(models: tuple[Path, ...], mmproj: Path | None, yes: bool, **options: Any) -> Result:
+    """Set a model up: plan, register without a copy, load, verify.
+
+    MODELS are the variants of one model: a file, several, or a folder. The best one that fits is registered with
+    Ollama by a link, loaded, and what it takes is held against the plan. Run again it changes nothing.
+
+        qwenops up Qwen3VL-8B-Instruct-Q4_K_M.gguf --for ocr
+        qwenops up ./Qwen3-VL-8B/ --for chat --name eyes --dry-run
+    """
+    from qwenops.setup.up import UpOptions, up_result
+
+    asked = {name: options.pop(name) for name in OPTIONS}
+    with following() as progress:
+        return up_result(models, mmproj, UpOptions(**asked, pins=options), say=say, progress=progress)

@@ -1,0 +1,45 @@
+"""The story of `up` on one screen: machine, model, plan, register, load, see, ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qwenops.report.models import registered_line
+from qwenops.report.plan import chosen_view
+from qwenops.report.tables import facts
+from qwenops.report.verify import checks_lines, components_table, load_line, sight_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def up_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The plan, then a line for each step that was taken."""
+    from rich.text import Text
+
+    yield from chosen_view(data["plan"])
+    if data["dry_run"]:
+        yield Text("")
+        yield Text(data["modelfile"]["text"].rstrip())
+        yield Text("")
+        yield Text(f"Would register {data['name']}. Nothing was changed.", style="bold")
+        return
+    steps: list[tuple[str, Any]] = [("Register", registered_line(data["registered"]))]
+    verified = data["verified"]
+    if verified:
+        steps.append(("Load", load_line(verified)))
+    elif data["verified_before"]:
+        steps.append(("Load", f"went as planned on {data['verified_before']}; --again repeats it"))
+    yield facts(steps)
+    if verified:
+        yield components_table(verified)
+        yield from checks_lines(verified)
+    if data["sight"]:
+        yield facts([("See", sight_line(data["sight"]))])
+    yield Text("")
+    if data["ok"]:
+        rows = [("Ready", f"ollama run {data['name']}"), ("Undo", data["registered"]["undo"])]
+    else:
+        rows = [("Not ready", f"qwenops verify {data['name']}"), ("Undo", data["registered"]["undo"])]
+    yield facts(rows)

@@ -1,0 +1,74 @@
+"""A load held against its plan: the checks, and every figure predicted beside measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qwenops.report.tables import facts, grid
+from qwenops.units import human
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MARKS = {"ok": "✓", "wrong": "✗", "not seen": "?"}
+
+
+def verify_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Headline, components, checks, sight."""
+    from rich.text import Text
+
+    yield Text(f"{data['name']}: {load_line(data)}", style="bold")
+    yield components_table(data)
+    yield from checks_lines(data)
+    if data.get("sight"):
+        yield Text(sight_line(data["sight"]))
+
+
+def load_line(data: Mapping[str, Any]) -> str:
+    """One line: layers, predicted, measured."""
+    layers = data["layers"]
+    said = f"{layers['on_device']} of {layers['total']} layers on the GPU" if layers else "loaded"
+    if data["predicted_bytes"] and data["measured_bytes"]:
+        said += f" · predicted {human(data['predicted_bytes'])}, measured {human(data['measured_bytes'])}"
+    return f"{said} · {data['load_seconds']:.1f} s"
+
+
+def components_table(data: Mapping[str, Any]) -> RenderableType:
+    """A row a component."""
+
+    def cell(n: int | None) -> str:
+        return "not seen" if n is None else f"{n / 1024**2:.1f}"
+
+    rows = []
+    for c in data["components"]:
+        mark = {True: "", False: "outside", None: ""}[c["within"]]
+        rows.append([c["place"], c["name"], cell(c["predicted_bytes"]), cell(c["measured_bytes"]), c["source"], mark])
+    return grid(["MiB", "", "predicted", "measured", "by", ""], rows, left=2)
+
+
+def checks_lines(data: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What is wrong in full, what was not seen in a line, what is right not at all."""
+    from rich.text import Text
+
+    for check in data["checks"]:
+        if check["verdict"] == "ok":
+            continue
+        style = "red" if check["verdict"] == "wrong" else "dim"
+        yield Text(f"{MARKS[check['verdict']]} {check['name']}", style=style)
+        rows = [(w, check[w]) for w in ("expected", "observed", "evidence") if check[w]]
+        rows += [("do" if i == 0 else "", step) for i, step in enumerate(check["do"])]
+        yield facts(rows)
+
+
+def sight_line(sight: Mapping[str, Any]) -> str:
+    """What came of the picture."""
+    if not sight["taken"]:
+        planned = sight["planned_tokens"]
+        return f"the picture was NOT taken: the prompt grew by {sight['grew_by_tokens']} tokens, planned {planned}"
+    said = f"took a picture of {sight['grew_by_tokens']} tokens in {sight['seconds']:.1f} s"
+    if sight["read"]:
+        return f'{said} and read "{sight["word"]}" in it'
+    if sight["read_required"]:
+        return f'{said} but did NOT read "{sight["word"]}": {sight["answer"][:60]!r}'
+    return f'{said}; it did not read "{sight["word"]}", which is not asked of a model that is not known to read'

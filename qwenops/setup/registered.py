@@ -1,0 +1,104 @@
+"""A registered model read back from the store: its files, its parameters, and what it will need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qwenops.errors import QwenopsError
+from qwenops.machine.types import Machine
+from qwenops.memory.types import LoadSettings, Need
+from qwenops.model.types import Model
+from qwenops.plan.ground import ground
+from qwenops.runtime.names import checked_name
+from qwenops.runtime.store import MODEL, PROJECTOR, Manifest, blob_path, list_manifests, read_params
+from qwenops.runtime.types import Runtime, Store
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model of the store with the header of its blobs and its parameters."""
+
+    name: str
+    model: Model
+    params: Mapping[str, Any]
+
+
+def registered_models(runtime: Runtime) -> Iterator[RegisteredModel]:
+    """Every model of the store whose files can be read from here."""
+    if runtime.store is None:
+        return
+    for manifest in list_manifests(runtime.store).manifests:
+        found = _read(runtime.store, manifest)
+        if found:
+            yield found
+
+
+def registered_model(name: str, runtime: Runtime) -> RegisteredModel | None:
+    """One registered model, or None where the store cannot be read or has none of that name."""
+    wanted = checked_name(name).folded
+    if runtime.store is None:
+        return None
+    manifests = list_manifests(runtime.store).manifests
+    manifest = next((m for m in manifests if m.name.folded == wanted), None)
+    return _read(runtime.store, manifest) if manifest else None
+
+
+def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
+    """The settings under which the server will load it: its parameters, the server's environment, Ollama's rules."""
+    from qwenops.memory.reserve import facts_of
+    from qwenops.runtime.facts import RunOptions
+    from qwenops.runtime.rules import resolve_load
+
+    options = RunOptions.from_params(one.params)
+    load = resolve_load(facts_of(one.model), options, runtime.environment, runtime.devices)
+    kv: Any = load.kv_type or "f16"
+    layers: Any = "auto" if options.num_gpu < 0 else options.num_gpu
+    if not runtime.devices:
+        layers = 0
+    elif options.num_gpu >= facts_of(one.model).layers:
+        layers = "all"
+    cap = runtime.environment.get("LLAMA_ARG_IMAGE_MAX_TOKENS", "")
+    return LoadSettings(
+        num_ctx=load.num_ctx,
+        parallel=load.parallel,
+        batch=load.batch or 2048,
+        ubatch=load.batch or 512,
+        kv_type_k=kv,
+        kv_type_v=kv,
+        flash_attn=load.flash_attn,
+        gpu_layers=layers,
+        image_tokens=int(cap) if cap.isdigit() else 4096,
+        projector_device="cpu" if load.projector_on_cpu else "gpu",
+    )
+
+
+def need_of_registered(name: str, runtime: Runtime, machine: Machine) -> tuple[Model | None, Need | None]:
+    """The model's files and what its load will need by the best rung; None where its files cannot be read."""
+    from qwenops.memory import ladder
+    from qwenops.memory.reserve import devices_in_use, fit_reserve
+
+    one = registered_model(name, runtime)
+    if one is None:
+        return None, None
+    base = ground(machine, runtime)
+    settings = load_settings(one, runtime)
+    devices = devices_in_use(one.model, settings, base.devices, base.host, base.environment)
+    reserve = fit_reserve(one.model, settings, devices, base.environment)
+    need = ladder.need(one.model, settings, devices, host=base.host, runtime=runtime, reserve_bytes=reserve)
+    return one.model, need
+
+
+def _read(store: Store, manifest: Manifest) -> RegisteredModel | None:
+    from qwenops.model.read import read_model
+
+    models, projectors = manifest.of(MODEL), manifest.of(PROJECTOR)
+    if len(models) != 1:
+        return None
+    projector = blob_path(store, projectors[0].digest) if projectors else None
+    try:
+        model = read_model(blob_path(store, models[0].digest), projector)
+        return RegisteredModel(manifest.name.short, model, read_params(store, manifest))
+    except (QwenopsError, OSError):
+        return None

@@ -1,0 +1,65 @@
+"""Take back what qwenops made: its models, its Modelfiles, its history, caches and settings. Shown first."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from qwenops import history, paths
+from qwenops.errors import QwenopsError
+from qwenops.result import Result
+
+
+def uninstall_result(*, yes: bool, keep_models: bool) -> Result:
+    """Show what would go, or take it away ("qwenops.uninstall/1"). The user's own files always stay."""
+    with history.open() as kept:
+        models = [] if keep_models else list(kept.made("model"))
+    folders = [
+        ("history and Modelfiles", paths.data_dir()),
+        ("caches", paths.cache_dir()),
+        ("logs", paths.log_dir()),
+        ("settings and templates", paths.config_dir()),
+    ]
+    files = [{"what": what, "path": str(p), "bytes": _bytes_below(p)} for what, p in folders if p.exists()]
+    notes: list[str] = []
+    if yes:
+        notes += _remove_models([(row.name, row.location) for row in models])
+        if not notes:
+            for file in files:
+                shutil.rmtree(file["path"])  # type: ignore[arg-type]
+        else:
+            notes.append("the history was kept, since it knows which models are left: run uninstall again")
+    data: dict[str, Any] = {
+        "done": yes,
+        "models": [row.name for row in models],
+        "files": files,
+        "stays": [
+            "your own model files: they were linked, never moved",
+            "every model that qwenops did not make",
+            "the program itself: pip uninstall qwenops",
+        ],
+    }
+    return Result("qwenops.uninstall/1", data, notes=tuple(notes), exit_code=1 if notes else 0)
+
+
+def _remove_models(made: list[tuple[str, str]]) -> list[str]:
+    """Take the models away, each from the server where it was made; returns what could not be done."""
+    from qwenops.ollama.remove import remove_model
+    from qwenops.runtime.discover import discover
+    from qwenops.setup.registering import forget_made
+
+    failed = []
+    for name, url in made:
+        try:
+            remove_model(discover(url, probe_devices=False), name)
+        except QwenopsError as error:
+            if "There is no model" not in error.message:
+                failed.append(f"{name}: {error.message}")
+                continue
+        forget_made(name)
+    return failed
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink())

@@ -1,0 +1,237 @@
+"""The whole story in one command: plan, write, register, load, verify, see."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qwenops import history
+from qwenops.errors import BadInput, PartMissing, ServerDown
+from qwenops.history import History
+from qwenops.machine.types import Machine
+from qwenops.ollama.types import Progress, silent
+from qwenops.paths import data_dir
+from qwenops.plan.types import Judged, Plan
+from qwenops.result import Result
+from qwenops.runtime.types import Runtime
+from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
+from qwenops.setup.modelfiles import modelfile_text, write_whole
+from qwenops.setup.registering import note_made, registered_entry
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What the user asked of `up`, beside the plan's own wishes."""
+
+    name: str | None = None
+    task: str = "chat"
+    mode: str | None = None
+    system: str | None = None
+    template: Path | None = None
+    via: str = "auto"
+    copy: bool = False
+    replace: bool = False
+    alone: bool = False
+    load: bool = True
+    again: bool = False
+    dry_run: bool = False
+    pins: dict[str, Any] = field(default_factory=dict)
+
+
+def up_result(
+    paths: tuple[Path, ...],
+    mmproj: Path | None,
+    options: UpOptions,
+    *,
+    say: Say = lambda _: None,
+    progress: Progress = silent,
+) -> Result:
+    """Do everything, and say what was done ("qwenops.up/1").
+
+    Exit code 1 when nothing fits or the load was not as planned. Run again it changes nothing and says so. Raises
+    ServerDown when there is no server to load with, unless loading was not asked for.
+    """
+    made, machine, runtime = make_plan(paths, mmproj, gpu=None, task=options.task, **options.pins)
+    if made.chosen is None:
+        return plan_as_result(made, machine, runtime)
+    if runtime is None:
+        raise PartMissing("no Ollama was found", do="https://ollama.com/download")
+    if options.load and not options.dry_run and not runtime.reachable:
+        raise ServerDown(
+            f"no Ollama answers at {runtime.url}",
+            do=("ollama serve", "or add --no-load to register into the store alone"),
+        )
+    name = options.name or default_name(made.chosen, options.task)
+    text = modelfile_text(made, mode=options.mode, system=options.system, template=options.template)
+    story = _Story(made, machine, runtime, made.chosen, name, text, options)
+    if options.dry_run:
+        return story.result()
+    say(f"registering {name}: the weights are read once for their digest")
+    story.register(progress)
+    if options.load:
+        story.verify(say, progress)
+    return story.result()
+
+
+class _Story:
+    """The steps after the plan, and what each of them left behind."""
+
+    def __init__(
+        self,
+        made: Plan,
+        machine: Machine,
+        runtime: Runtime,
+        chosen: Judged,
+        name: str,
+        text: str,
+        options: UpOptions,
+    ) -> None:
+        self.made, self.machine, self.runtime, self.chosen = made, machine, runtime, chosen
+        self.name, self.text, self.options = name, text, options
+        self.modelfile = data_dir() / "modelfiles" / f"{re.sub(r'[/:]', '-', name)}.Modelfile"
+        self.registered: dict[str, Any] | None = None
+        self.verified: dict[str, Any] | None = None
+        self.sight: dict[str, Any] | None = None
+        self.verified_before: str | None = None
+        self.notes = list(made.notes)
+
+    def register(self, progress: Progress) -> None:
+        """Hand the Modelfile over, and keep it beside the list of what we made."""
+        from qwenops.ollama.from_modelfile import spec_from
+        from qwenops.ollama.register import register
+
+        done = register(
+            spec_from(self.text, Path.cwd()),
+            self.name,
+            self.runtime,
+            via=self.options.via,  # type: ignore[arg-type]
+            copy=self.options.copy,
+            replace=self.options.replace,
+            progress=progress,
+        )
+        self.registered = registered_entry(done)
+        self.notes += done.notes
+        if done.changed or not self.modelfile.exists():
+            write_whole(self.modelfile, self.text)
+            note_made(done, self.runtime)
+            with history.open() as kept:
+                kept.record_made("file", self.modelfile.name, str(self.modelfile))
+                kept.record_plan(self._model_key(), self.made.as_data())
+
+    def verify(self, say: Say, progress: Progress) -> None:
+        """Load the model and hold the plan against it, unless that was done before and nothing changed since."""
+        from qwenops.ollama.verify import load_and_verify
+
+        unchanged = self.registered is not None and not self.registered["changed"]
+        if unchanged and not self.options.again:
+            with history.open() as kept:
+                self.verified_before = _verified_before(kept, self._model_key(), self.chosen)
+            if self.verified_before:
+                return
+        say(f"loading {self.name}: {_load_seconds(self.chosen)}")
+        verified = load_and_verify(
+            self.name,
+            self.runtime,
+            self.chosen.need,
+            model=self.chosen.choice.model,
+            alone=self.options.alone,
+            progress=progress,
+        )
+        self.verified = verified.as_data()
+        self.notes += verified.notes
+        if verified.ok and self.chosen.choice.images:
+            self.look(say, progress)
+
+    def look(self, say: Say, progress: Progress) -> None:
+        """Show the model a made picture: only an answered picture is proof of sight."""
+        from qwenops.ollama.sight import look
+
+        say("showing it a small picture with a made-up word")
+        choice = self.chosen.choice
+        sight = look(
+            self.name, self.runtime, model=choice.model, most_tokens=choice.settings.image_tokens, progress=progress
+        )
+        self.sight = sight.as_data()
+
+    def result(self) -> Result:
+        """Everything that happened, in the order in which it did."""
+        failed = [part for part in (self.verified, self.sight) if part and not part["ok"]]
+        data = {
+            "name": self.name,
+            "dry_run": self.options.dry_run,
+            "plan": {
+                **self.made.as_data(),
+                "runtime": runtime_entry(self.runtime),
+                "host": asdict(self.machine.host),
+            },
+            "modelfile": {"path": str(self.modelfile), "text": self.text},
+            "registered": self.registered,
+            "verified": self.verified,
+            "verified_before": self.verified_before,
+            "sight": self.sight,
+            "ok": not failed,
+        }
+        return Result("qwenops.up/1", data, notes=tuple(dict.fromkeys(self.notes)), exit_code=1 if failed else 0)
+
+    def _model_key(self) -> str:
+        from qwenops.model.read import model_key
+
+        return model_key(self.chosen.choice.model)
+
+
+def default_name(chosen: Judged, task: str) -> str:
+    """A name that Ollama takes: the model's own and the task, 'qwen3-vl-8b-instruct-ocr'."""
+    words = re.sub(r"[^a-z0-9.]+", "-", chosen.choice.model.name.lower()).strip("-.")
+    if not words:
+        raise BadInput(f"the model's name {chosen.choice.model.name!r} makes no name for Ollama", do="--name NAME")
+    return f"{words[:60].strip('-.')}-{task}"
+
+
+def _verified_before(kept: History, model_key: str, chosen: Judged) -> str | None:
+    """When exactly this load went as planned, or None."""
+    from qwenops.memory.measured import settings_key
+
+    wanted = settings_key(chosen.choice.settings)
+    rows = [row for row in kept.loads(model_key=model_key) if row.ok and row.settings_key == wanted]
+    return rows[-1].created.isoformat(timespec="minutes") if rows else None
+
+
+def _load_seconds(chosen: Judged) -> str:
+    """A span for the load: a disk gives between 0.2 and 2 GiB a second."""
+    size = chosen.choice.model.file_bytes / 1024**3
+    return f"about {max(2, round(size / 2))} to {max(5, round(size * 5))} s"
+
+
+def verify_result(
+    name: str, *, alone: bool, look: bool | None, say: Say = lambda _: None, progress: Progress = silent
+) -> Result:
+    """Load a registered model and judge what is seen, against its own parameters ("qwenops.verify/1")."""
+    from qwenops.machine.detect import detect
+    from qwenops.ollama.sight import look as show_picture
+    from qwenops.ollama.verify import load_and_verify
+    from qwenops.runtime.discover import discover, need_server
+    from qwenops.setup.registered import need_of_registered
+
+    runtime = discover(probe_devices=True)
+    need_server(runtime)
+    started = time.monotonic()
+    model, need = need_of_registered(name, runtime, detect())
+    verified = load_and_verify(name, runtime, need, model=model, alone=alone, progress=progress)
+    sight = None
+    sees = model is not None and (model.projector is not None or model.inline_vision)
+    if verified.ok and (sees if look is None else look):
+        say("showing it a small picture with a made-up word")
+        sight = show_picture(name, runtime, model=model, progress=progress)
+    data = {
+        **verified.as_data(),
+        "sight": sight.as_data() if sight else None,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    ok = verified.ok and (sight is None or sight.ok)
+    return Result("qwenops.verify/1", {**data, "ok": ok}, notes=verified.notes, exit_code=0 if ok else 1)
