@@ -56,6 +56,7 @@ def library_info(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def _library() -> Any:
+    lib: Any
     try:
         import llama_cpp
         from llama_cpp import llama_cpp as lib

@@ -193,10 +193,10 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
         else ""
     )
     task = scene.profile
-    said = [
-        f"num_ctx {settings.num_ctx}: room for {pictures}{task.prompt_tokens} prompt + "
-        f"{task.answer_tokens} answer tokens"
-    ]
+    said = [f"num_ctx {settings.num_ctx}: room for {pictures}{task.prompt_tokens} prompt + {task.answer_tokens} answer"]
+    floor = replace(task, images=choice.images).floor(sees=bool(choice.images), image_tokens=settings.image_tokens)
+    if settings.num_ctx < floor:
+        said = [f"num_ctx {settings.num_ctx}: less than the {floor} tokens that the task needs at its fullest"]
     if scene.ground.devices:
         said.append(f"{choice.model.quant}: the best given quant that fits with that context")
     else:

@@ -75,7 +75,7 @@ def machine_line(data: Mapping[str, Any]) -> str:
 
 def choice_line(choice: Mapping[str, Any]) -> str:
     """Quant, projector, context, KV and batch of a choice."""
-    said = choice["quant"]
+    said: str = choice["quant"]
     if choice["projector"]:
         where = " on the CPU" if choice["projector_device"] == "cpu" else ""
         said += f" + {Path(choice['projector']).name}{where}"

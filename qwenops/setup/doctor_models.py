@@ -114,7 +114,11 @@ def changed_files(patient: Patient) -> Iterator[Finding]:
                     do=(f"qwenops remove {model.name}", "and register it again from a file that is whole"),
                 )
     if listed and all(m.state in {"ok", "unknown"} for m in listed):
-        yield Finding("ok", "files", f"{len(listed)} models, every file is what its digest says")
+        yield Finding(
+            "ok",
+            "files",
+            f"{len(listed)} model{'s' * (len(listed) != 1)} in the store, every file is what its digest says",
+        )
 
 
 CHECKS: tuple[Check, ...] = (context_for_images, spills, loaded_on_cpu, changed_files)

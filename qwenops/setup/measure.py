@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from qwenops.bench.speed import OnSample, measure, tests_of
 from qwenops.bench.stats import is_noisy, summary
 from qwenops.bench.types import ModelSpeed, SpeedSettings
+from qwenops.history import LoadRow
 from qwenops.result import Result
 from qwenops.setup.answers import variants
 
@@ -81,11 +82,11 @@ def history_result(*, limit: int) -> Result:
         loads = [
             {
                 "created": row.created.isoformat(timespec="seconds"),
-                "model": str(row.predicted.get("name") or row.model_key[:12]),
+                "model": _loaded_name(row),
                 "device": row.device,
                 "runtime_build": row.runtime_build,
                 "predicted_bytes": row.predicted.get("total_device_bytes"),
-                "measured_bytes": (row.measured or {}).get("total_device_bytes"),
+                "measured_bytes": _device_total(row.measured),
                 "predicted": dict(row.predicted),
                 "measured": dict(row.measured) if row.measured else None,
                 "ok": bool(row.ok),
@@ -104,6 +105,18 @@ def history_result(*, limit: int) -> Result:
         ]
         path = str(kept.path)
     return Result("qwenops.history/1", {"loads": loads[:limit], "results": results[:limit], "path": path})
+
+
+def _loaded_name(row: LoadRow) -> str:
+    file = (row.predicted.get("model") or {}).get("file")
+    return Path(file).stem if file else row.model_key[:12]
+
+
+def _device_total(measured: Mapping[str, Any] | None) -> int | None:
+    """The measured buffers of all devices, in bytes."""
+    if not measured:
+        return None
+    return sum(int(v) for d in measured.get("devices", ()) for k, v in d.items() if k.endswith("_bytes"))
 
 
 def _rows(one: ModelSpeed) -> list[dict[str, Any]]:

@@ -56,18 +56,8 @@ def register_result(
         dry_run=dry_run,
         progress=progress,
     )
-    if not dry_run:
-        note_made(done, runtime)
     notes = (*done.notes, *(f"line {f.line}: {f.message}" for f in findings))
     return Result("qwenops.register/1", registered_entry(done, dry_run=dry_run), notes=notes)
-
-
-def note_made(done: Registered, runtime: Runtime) -> None:
-    """Remember a registered model, so that uninstall finds it."""
-    from qwenops import history
-
-    with history.open() as kept:
-        kept.record_made("model", done.name, runtime.url, {"digest": done.digest, "how": done.how})
 
 
 def registered_entry(done: Registered, *, dry_run: bool = False) -> dict[str, Any]:
@@ -122,8 +112,6 @@ def remove_result(names: tuple[str, ...], *, dry_run: bool) -> Result:
             failed = failed or error
             continue
         removed.append({**asdict(done), "notes": list(done.notes)})
-        if not dry_run:
-            forget_made(done.name)
     if failed and not removed:
         raise failed
     notes = (failed.message,) if failed else ()
@@ -133,13 +121,3 @@ def remove_result(names: tuple[str, ...], *, dry_run: bool) -> Result:
         notes=notes,
         exit_code=failed.exit_code if failed else 0,
     )
-
-
-def forget_made(name: str) -> None:
-    """Strike a model from the list of what qwenops made."""
-    from qwenops import history
-
-    with history.open() as kept:
-        for row in kept.made("model"):
-            if row.name == name:
-                kept.mark_removed(row.id)

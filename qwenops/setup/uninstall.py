@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from qwenops import history, paths
-from qwenops.errors import QwenopsError
+from qwenops.errors import BadInput, QwenopsError
+from qwenops.history import MadeRow
 from qwenops.result import Result
+from qwenops.runtime.types import Runtime
 
 
 def uninstall_result(*, yes: bool, keep_models: bool) -> Result:
@@ -24,7 +26,7 @@ def uninstall_result(*, yes: bool, keep_models: bool) -> Result:
     files = [{"what": what, "path": str(p), "bytes": _bytes_below(p)} for what, p in folders if p.exists()]
     notes: list[str] = []
     if yes:
-        notes += _remove_models([(row.name, row.location) for row in models])
+        notes += _remove_models(models)
         if not notes:
             for file in files:
                 shutil.rmtree(file["path"])  # type: ignore[arg-type]
@@ -43,22 +45,34 @@ def uninstall_result(*, yes: bool, keep_models: bool) -> Result:
     return Result("qwenops.uninstall/1", data, notes=tuple(notes), exit_code=1 if notes else 0)
 
 
-def _remove_models(made: list[tuple[str, str]]) -> list[str]:
-    """Take the models away, each from the server where it was made; returns what could not be done."""
+def _remove_models(made: list[MadeRow]) -> list[str]:
+    """Take the models away, each from the store or server where it was made; returns what could not be done."""
     from qwenops.ollama.remove import remove_model
-    from qwenops.runtime.discover import discover
-    from qwenops.setup.registering import forget_made
 
     failed = []
-    for name, url in made:
+    for row in made:
         try:
-            remove_model(discover(url, probe_devices=False), name)
+            remove_model(_where(row.location), row.name)
+        except BadInput:
+            with history.open() as kept:
+                kept.mark_removed(row.id)
         except QwenopsError as error:
-            if "There is no model" not in error.message:
-                failed.append(f"{name}: {error.message}")
-                continue
-        forget_made(name)
+            failed.append(f"{row.name}: {error}")
     return failed
+
+
+def _where(location: str) -> Runtime:
+    """The runtime that holds what was made at a server's address, or in a store's folder."""
+    from qwenops.runtime.discover import discover
+    from qwenops.runtime.store import open_store
+
+    if "://" in location:
+        return discover(location, probe_devices=False)
+    runtime = discover(probe_devices=False)
+    folder = Path(location)
+    if runtime.store is not None and runtime.store.path.resolve() == folder.resolve():
+        return runtime
+    return Runtime(place="none", url=runtime.url, store=open_store(folder, "the history"))
 
 
 def _bytes_below(folder: Path) -> int:

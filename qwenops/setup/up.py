@@ -20,7 +20,7 @@ from qwenops.result import Result
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.modelfiles import modelfile_text, write_whole
-from qwenops.setup.registering import note_made, registered_entry
+from qwenops.setup.registering import registered_entry
 
 Say = Callable[[str], None]
 
@@ -119,7 +119,6 @@ class _Story:
         self.notes += done.notes
         if done.changed or not self.modelfile.exists():
             write_whole(self.modelfile, self.text)
-            note_made(done, self.runtime)
             with history.open() as kept:
                 kept.record_made("file", self.modelfile.name, str(self.modelfile))
                 kept.record_plan(self._model_key(), self.made.as_data())
