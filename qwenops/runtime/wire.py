@@ -69,6 +69,8 @@ def exchange(
             yield answer
     except urllib.error.HTTPError as error:
         with error:
+            if method == "HEAD":
+                raise ServerRefused(f"{path} with status {error.code}", status=error.code) from None
             raise _refusal(where, error.code, error.read(65536)) from None
     except urllib.error.URLError as error:
         raise down(where, error.reason, timeout_s) from None
