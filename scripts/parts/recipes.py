@@ -18,6 +18,7 @@ from pathlib import Path
 
 from scripts.parts import versions
 from scripts.parts.layout import TINY_FAMILIES, Layout
+from scripts.parts.software_gpu import software_gpu_driver
 from scripts.parts.workshop import PartFailed, Unavailable, Workshop, cpu_features, put_in_place
 
 TRIMMED_LLAMA_CPP = (
@@ -51,14 +52,6 @@ def make_gpu(workshop: Workshop) -> None:
         _install_debian(workshop, "gpu", versions.DEBIAN_GPU)
     if software_gpu_driver() is None:
         raise PartFailed("mesa-vulkan-drivers is installed, but brought no lvp_icd file")
-
-
-def software_gpu_driver() -> Path | None:
-    """The Vulkan driver file of Mesa's software GPU, or None."""
-    for folder in ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"):
-        for file in sorted(Path(folder).glob("lvp_icd*.json")):
-            return file
-    return None
 
 
 def make_smollm2(workshop: Workshop) -> None:

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 from scripts.parts.layout import Layout, default_root
+from scripts.parts.software_gpu import software_gpu_driver, software_gpu_environment
+
+__all__ = ["in_ci", "layout", "missing", "software_gpu_environment"]
 
 GET = "make parts"
 
@@ -24,27 +26,6 @@ def in_ci() -> bool:
 def layout() -> Layout:
     """The parts folder in use."""
     return Layout(default_root())
-
-
-@cache
-def software_gpu_icd() -> Path | None:
-    """The Vulkan driver file of Mesa's software GPU, or None."""
-    for folder in ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"):
-        for name in ("lvp_icd.x86_64.json", "lvp_icd.aarch64.json", "lvp_icd.json"):
-            if (found := Path(folder) / name).is_file():
-                return found
-    return None
-
-
-def software_gpu_environment() -> dict[str, str]:
-    """The variables that show llama.cpp and Ollama the software GPU, and no other, as device 0.
-
-    The driver is named so that a real card in the same machine is neither used nor counted.
-    """
-    settings = {"GGML_VK_VISIBLE_DEVICES": "0", "OLLAMA_VULKAN": "1", "OLLAMA_IGPU_ENABLE": "1"}
-    if icd := software_gpu_icd():
-        settings |= {"VK_DRIVER_FILES": str(icd), "VK_ICD_FILENAMES": str(icd)}
-    return settings
 
 
 def missing(marker: str) -> str | None:
@@ -63,7 +44,7 @@ def _no_server() -> str | None:
 
 @cache
 def _no_vulkan() -> str | None:
-    if software_gpu_icd() is None:
+    if software_gpu_driver() is None:
         return "no software Vulkan driver (Debian: apt install mesa-vulkan-drivers)"
     if not layout().llama_server.exists():
         return f"no llama-server in {layout().root} ({GET})"

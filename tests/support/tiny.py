@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,8 @@ def get(family: str) -> TinyModel:
         return found
     if not layout().smollm.exists():
         raise FileNotFoundError(f"no {layout().smollm.name} in {layout().root} (make parts)")
+    import fcntl
+
     from scripts.make_tiny_models import make, read_tokenizer
 
     with (layout().models / ".tiny.lock").open("w") as lock:
