@@ -12,7 +12,6 @@ import argparse
 import json
 import platform
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -98,7 +97,7 @@ def main() -> int:
         for _ in range(args.repetitions):
             for reader in READERS:
                 runs[reader].append(once(reader, path))
-    found = {r: {k: statistics.median(run[k] for run in runs[r]) for k in runs[r][0]} for r in READERS}
+    found = {r: {k: min(run[k] for run in runs[r]) for k in runs[r][0]} for r in READERS}
     ours, theirs = found["qwenops"], found["gguf"]
     if ours["tensors"] != theirs["tensors"]:
         print("the readers disagree on the number of tensors", file=sys.stderr)
@@ -106,8 +105,7 @@ def main() -> int:
     table = page(found, file_mib, args.repetitions)
     if args.check:
         print(table)
-        best = min(run["read"] for run in runs["qwenops"])
-        return 0 if best < LIMIT_MS and ours["peak"] < LIMIT_MIB else 1
+        return 0 if ours["read"] < LIMIT_MS and ours["peak"] < LIMIT_MIB else 1
     (REPOSITORY / "docs" / "header-speed.md").write_text(table)
     print(table)
     return 0
@@ -123,7 +121,7 @@ def page(found: dict[str, dict[str, float]], file_mib: float, repetitions: int) 
     return f"""# Reading a header
 
 Made by `python scripts/bench_header.py`. A GGUF with {TOKENS} tokens, {MERGES} merges, their token types and
-{int(ours["tensors"])} tensors ({file_mib:.1f} MiB), read by fresh processes in turn; medians of {repetitions}.
+{int(ours["tensors"])} tensors ({file_mib:.1f} MiB), read by fresh processes in turn; the best of {repetitions} runs.
 Python {platform.python_version()}, {platform.system()} {platform.machine()}; the file is in the page cache.
 
 | reader | import (ms) | read (ms) | peak memory of the process (MiB) |

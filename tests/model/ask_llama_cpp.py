@@ -61,8 +61,8 @@ def images(asked: dict[str, Any]) -> list[list[int]]:
     text = mtmd_cpp.mtmd_input_text(text=marker, text_len=len(marker), add_special=False, parse_special=True)
     counted: list[list[int]] = []
     for width, height in asked["sizes"]:
-        pixels = (ctypes.c_uint8 * (3 * width * height))()
-        bitmap = mtmd_cpp.mtmd_bitmap_init(width, height, pixels)
+        # without pixels it is a placeholder, which llama.cpp offers for counting
+        bitmap = mtmd_cpp.mtmd_bitmap_init(width, height, None)
         chunks = mtmd_cpp.mtmd_input_chunks_init()
         bitmaps = (mtmd_cpp.mtmd_bitmap_p_ctypes * 1)(bitmap)
         status = mtmd_cpp.mtmd_tokenize(context, chunks, ctypes.byref(text), bitmaps, 1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +176,36 @@ def test_what_gguf_wrote_is_what_we_read(
         w.add_tensor(f"t{i}", np.zeros(shape, np.float16))
     finish(w)
     same_as_gguf(path)
+
+
+# what it costs
+
+ONCE = """
+import sys, time
+from qwenops.model.gguf_header import read_header
+began = time.process_time()
+header = read_header(sys.argv[1])
+cost_ms = (time.process_time() - began) * 1e3
+status = open("/proc/self/status").read()
+print(cost_ms, int(status.split("VmHWM:")[1].split()[0]) / 1024, len(header.tensors))
+assert not {"gguf", "numpy"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads its peak memory from /proc")
+def test_a_header_of_qwens_size_takes_less_than_60_ms_and_60_mib(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    lengths = [min(120, max(1, int(rng.lognormvariate(1.85, 0.55)))) for _ in range(152_000)]
+    words = ["x" * n for n in lengths]
+    tensors = tuple((f"blk.{i}.w", (32,), 0) for i in range(400))
+    path = model_file(tmp_path / "a.gguf", "qwen3vl", tensors, tokens=words, merges=[w + " y" for w in words])
+    runs = []
+    for _ in range(5):
+        out = subprocess.run([sys.executable, "-c", ONCE, path], check=True, capture_output=True, text=True).stdout
+        runs.append([float(figure) for figure in out.split()])
+    assert runs[0][2] == 400
+    assert min(ms for ms, *_ in runs) < 60
+    assert max(mib for _, mib, _ in runs) < 60
 
 
 # lies

@@ -97,7 +97,8 @@ def test_an_image_takes_the_tokens_that_llama_cpp_gives_it(
     tiny: TinyModel = request.getfixturevalue(f"tiny_{family}")
     rng = random.Random(family)
     sizes = [(1, 1), (28, 28), (32, 48), (42, 14), (640, 480), (425, 550), (850, 1100), (1275, 1650), (2048, 2048)]
-    sizes += [(rng.randint(1, 900), rng.randint(1, 900)) for _ in range(40)] + [(2064, 2048), (2550, 3300)]
+    sizes += [(rng.randint(1, 5000), rng.randint(1, 5000)) for _ in range(1000)]
+    sizes += [(2064, 2048), (2550, 3300), (20_000, 10), (28 * 40 + 14, 32 * 40 + 16)]
     asked = {"model": str(tiny.model), "mmproj": str(tiny.projector), "limits": limits, "sizes": sizes}
     ours = [image_tokens(w, h, family, *limits) for w, h in sizes]
     cell = 28 if family == "qwen25vl" else 32
