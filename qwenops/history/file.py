@@ -27,8 +27,9 @@ class HistoryFile:
     that was forked opens the file anew: SQLite connections do not survive a fork.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
+        self._busy_seconds = busy_seconds
         self._db: Connection | None = None
         self._writable = False
         self._owner = 0
@@ -78,7 +79,9 @@ class HistoryFile:
         self._writable = folder_writable and (not self.path.exists() or _may_write(self.path))
         # Reading a WAL file writes its -shm companion; where the folder forbids that, the file is read as it stands.
         mode = "" if self._writable else ("?mode=ro" if folder_writable else "?mode=ro&immutable=1")
-        db = sqlite3.connect(self.path.absolute().as_uri() + mode, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        db = sqlite3.connect(
+            self.path.absolute().as_uri() + mode, uri=True, timeout=self._busy_seconds, isolation_level=None
+        )
         try:
             db.row_factory = sqlite3.Row
             self._bring_up_to_date(db)
@@ -94,7 +97,7 @@ class HistoryFile:
             return
         if not self._writable:
             raise self._not_allowed("it must be brought up to date, and this user may not write it")
-        _use_wal(db)
+        _use_wal(db, self._busy_seconds)
         with _transaction(db):
             taken = self._taken(db)  # again, now that nobody else can change it
             if not taken:
@@ -136,13 +139,14 @@ class HistoryFile:
             text = str(error)
             if "locked" in text or "busy" in text:
                 raise QwenopsError(
-                    f"{self.path} was held by another process for {BUSY_SECONDS:.0f} s", do=f"fuser -v {self.path}"
+                    f"{self.path} was held by another process for {self._busy_seconds:.0f} s",
+                    do=f"fuser -v {self.path}",
                 ) from error
             if "readonly" in text or "unable to open" in text:
                 raise self._not_allowed(text) from error
-            if "full" in text:
+            if "full" in text or "disk I/O" in text:
                 raise QwenopsError(
-                    f"{self.path} could not grow: the disk is full", do=f"df -h {self.path.parent}"
+                    f"{self.path} could not be written: {text}", do=f"df -h {self.path.parent}"
                 ) from error
             raise self._broken(text) from error
         except (sqlite3.DatabaseError, ValueError) as error:
@@ -189,11 +193,11 @@ def _transaction(db: Connection) -> Iterator[None]:
     db.execute("commit")
 
 
-def _use_wal(db: Connection) -> None:
+def _use_wal(db: Connection, busy_seconds: float) -> None:
     """Switch to WAL. SQLite does not wait for others in this one step, so we do; it stays on once switched."""
     import sqlite3
 
-    deadline = time.monotonic() + BUSY_SECONDS
+    deadline = time.monotonic() + busy_seconds
     while True:
         try:
             db.execute("pragma journal_mode = wal")

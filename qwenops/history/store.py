@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from qwenops.errors import BadInput
-from qwenops.history.file import HistoryFile, now
+from qwenops.history.file import BUSY_SECONDS, HistoryFile, now
 from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, ResultRow
 from qwenops.paths import data_dir
 
@@ -24,13 +24,13 @@ def history_path() -> Path:
     return data_dir() / "history.sqlite3"
 
 
-def open(path: Path | None = None) -> History:
-    """The history at `path`, or the user's own.
+def open(path: Path | None = None, *, busy_seconds: float = BUSY_SECONDS) -> History:
+    """The history at `path`, or the user's own; `busy_seconds` is how long to wait for other writers.
 
     Makes nothing: a history that does not exist reads as empty, and its file is made by the first write. Any use may
     raise NotAllowed (rights), PartMissing (written by a newer qwenops) or QwenopsError (broken, held, disk full).
     """
-    return History(path or history_path())
+    return History(path or history_path(), busy_seconds)
 
 
 def key_of(values: Mapping[str, Any]) -> str:
@@ -43,8 +43,8 @@ def key_of(values: Mapping[str, Any]) -> str:
 class History(AbstractContextManager["History"]):
     """The tables, each with a way in and a way out. Safe to use from several processes at once."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = HistoryFile(path)
+    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._file = HistoryFile(path, busy_seconds)
 
     @property
     def path(self) -> Path:

@@ -97,6 +97,11 @@ def spec_notes(devices: tuple[Device, ...]) -> tuple[str, ...]:
         for device in devices
         if device.used_bytes
     ]
+    notes += [
+        f"{device.description}: {human(device.total_bytes)} is what macOS lets a GPU hold of such a Mac's memory"
+        for device in devices
+        if device.kind == "metal"
+    ]
     return tuple(dict.fromkeys(notes))
 
 

@@ -69,6 +69,53 @@ def test_a_writer_killed_in_the_middle_leaves_whole_rows(tmp_path: Path) -> None
         assert notes.plans()[-1].model_key == "after"
 
 
+def test_a_writer_that_holds_the_file_is_waited_for_and_then_named(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    with history.open(path, busy_seconds=0.2) as notes:
+        notes.record_plan("m", {})
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("begin immediate")
+        started = time.monotonic()
+        with pytest.raises(QwenopsError, match="held by another process") as caught:
+            notes.record_plan("m", {})
+        assert time.monotonic() - started >= 0.2
+        assert caught.value.do == (f"fuser -v {path}",)
+        assert len(notes.plans()) == 1, "reading goes on while another writes"
+        holder.execute("rollback")
+        holder.close()
+        notes.record_plan("m", {})
+        assert len(notes.plans()) == 2
+
+
+FILL = """
+import resource, sys
+from pathlib import Path
+from qwenops import history
+from qwenops.errors import QwenopsError
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+notes = history.open(Path(sys.argv[1]))
+kept = 0
+try:
+    for _ in range(1000):
+        notes.record_plan("m", {"much": "x" * 5000})
+        kept += 1
+except QwenopsError as error:
+    print(kept, error.message, error.do[0], sep="\\n")
+"""
+
+
+def test_a_file_that_cannot_grow_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    kept, message, do = done.stdout.splitlines()
+    assert "could not be written" in message
+    assert do == f"df -h {tmp_path}"
+    with history.open(path) as notes:
+        assert len(notes.plans()) == int(kept) > 3
+
+
 def test_the_file_knows_the_steps_it_was_made_with(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     with history.open(path) as notes:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.support.nvml import FakeNvml, build_library
 
@@ -71,6 +73,35 @@ def test_cards_are_named_in_pci_order_whatever_order_nvml_has(nvml: FakeNvml, ro
         ("CUDA1", "second", "0000:c1:00.0", 1),
         ("CUDA2", "third", "0001:02:00.0", 2),
     ]
+
+
+CARDS = st.lists(
+    st.tuples(
+        st.integers(0, 0xFFFF),
+        st.integers(0, 0xFF),
+        st.integers(0, 0x1F),
+        st.lists(st.integers(1, 2**38), min_size=3, max_size=3),
+    ),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda card: card[:3],
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cards=CARDS)
+def test_any_cards_are_told_to_the_byte_and_in_order(nvml: FakeNvml, root: Path, cards: list[Any]) -> None:
+    told = [
+        f"[gpu]\nname = card\nbus = {domain:x}:{bus:x}:{device:x}\n"
+        f"total = {sum(sizes)}\nreserved = {sizes[0]}\nused = {sizes[1]}\n"
+        for domain, bus, device, sizes in cards
+    ]
+    devices = nvml.detect(scenario(*told), root)["devices"]
+    assert [(d["pci_bus_id"], d["total_bytes"], d["reserved_bytes"], d["free_bytes"]) for d in devices] == [
+        (f"{domain:04x}:{bus:02x}:{device:02x}.0", sum(sizes), sizes[0], sizes[2])
+        for domain, bus, device, sizes in sorted(cards)
+    ]
+    assert [d["name"] for d in devices] == [f"CUDA{n}" for n in range(len(cards))]
 
 
 def test_a_card_cut_by_mig_is_told_as_its_parts(nvml: FakeNvml, root: Path) -> None:

@@ -150,6 +150,10 @@ def test_a_described_machine_says_what_it_assumed_and_how_to_state_it() -> None:
     assert '"11.36GiB free"' in note
 
 
-@pytest.mark.parametrize("text", ["none", "metal:36GiB", "RTX 3060 12GB 12GiB free"])
+@pytest.mark.parametrize("text", ["none", "RTX 3060 12GB 12GiB free"])
 def test_nothing_assumed_is_nothing_said(text: str) -> None:
     assert detect(text).notes == ()
+
+
+def test_the_share_of_a_mac_is_said() -> None:
+    assert detect("metal:36GiB").notes == ("Apple GPU: 27.00 GiB is what macOS lets a GPU hold of such a Mac's memory",)
