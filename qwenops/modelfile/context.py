@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from qwenops.errors import BadInput
 from qwenops.model.types import Model
@@ -29,9 +30,9 @@ OCR_ANSWER_TOKENS = 8192
 class RenderContext:
     """Everything a template can use. Every field is a variable of that name in the template.
 
-    `layers` counts the output layer, as num_gpu does; `num_gpu` None leaves the choice to Ollama, which is the only
-    other value that keeps a projector on the GPU. `num_predict` None sets no end. `summary` are comment lines for the
-    head of the file: what was planned, where the numbers come from.
+    `layers` counts the output layer, as num_gpu does. `num_gpu` None leaves the choice to Ollama, which is the only
+    other value that keeps a projector on the GPU; `projector_device` "cpu" says that it may go. `num_predict` None
+    sets no end. `summary` are comment lines for the head of the file: what was planned, where the numbers come from.
     """
 
     name: str
@@ -40,6 +41,7 @@ class RenderContext:
     model_paths: tuple[Path, ...]
     num_ctx: int
     projector_path: Path | None = None
+    projector_device: Literal["gpu", "cpu"] = "gpu"
     num_gpu: int | None = None
     layers: int | None = None
     num_batch: int | None = None
@@ -66,6 +68,7 @@ class RenderContext:
             raise BadInput(f"num_ctx {self.num_ctx} is no context")
         if (
             self.projector_path is not None
+            and self.projector_device == "gpu"
             and self.num_gpu is not None
             and self.layers is not None
             and self.num_gpu < self.layers
@@ -87,6 +90,7 @@ def context_for(
     num_predict: int | None = None,
     images: int = 0,
     image_tokens: int = 0,
+    projector_device: Literal["gpu", "cpu"] = "gpu",
     mode: Mode | None = None,
     system: str | None = None,
     summary: Sequence[str] = (),
@@ -106,6 +110,7 @@ def context_for(
         mode=mode,
         model_paths=tuple(p.absolute() for p in model.shards),
         projector_path=model.projector.path.absolute() if model.projector else None,
+        projector_device=projector_device,
         num_ctx=num_ctx,
         num_gpu=num_gpu,
         layers=blocks + 1 if isinstance(blocks, int) else None,

@@ -80,7 +80,7 @@ def chat_format(family: str, mode: Mode, *, has_chat_template: bool = True) -> C
     facts = _facts(family)
     renderer, parser = (facts.get(key, {}).get(mode) for key in ("renderer", "parser"))
     if renderer and parser:
-        reason = "Ollama writes the chats of this family itself, and reads its tool calls and thoughts."
+        reason = "Ollama writes the chats of this family itself, images first, and reads its tool calls and thoughts."
         if facts.get("switches"):
             reason += " " + _SWITCH[mode]
         return ChatFormat(renderer, parser, reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 from qwenops.errors import BadInput, QwenopsError
 from qwenops.model.image_tokens import MAX_TOKENS
 from qwenops.model.types import Model, Projector
-from qwenops.modelfile.spec import expand
+from qwenops.modelfile.spec import expand, is_there
 from qwenops.modelfile.types import Command, Finding, Modelfile
 
 
@@ -50,12 +50,12 @@ def find_files(modelfile: Modelfile, base_dir: Path, facts: LintFacts) -> Files:
         path = _expand(command, base_dir, files)
         if path is None:
             continue
-        if path.is_file():
+        if is_there(path) and path.is_file():
             if path in listed:
                 files.findings.append(Finding(command.line, "warning", "twice", f"{path.name} is named twice"))
                 continue
             listed[path] = command
-        elif not path.exists():
+        elif not is_there(path):
             if _means_a_file(command.args):
                 message = f"there is no file {path}; Ollama would take {command.args!r} for the name of a model"
                 files.findings.append(Finding(command.line, "error", "missing-file", message, "give the file's path"))
@@ -70,7 +70,7 @@ def find_files(modelfile: Modelfile, base_dir: Path, facts: LintFacts) -> Files:
     files.findings += _check_sets(files, listed, by_name=bool(names))
     for command in (*modelfile.all("adapter"), *modelfile.all("draft")):
         path = _expand(command, base_dir, files)
-        if path is not None and not path.exists():
+        if path is not None and not is_there(path):
             message = f"there is no file {path}"
             files.findings.append(Finding(command.line, "error", "missing-file", message, "give the file's path"))
     files.facts = _known(files)

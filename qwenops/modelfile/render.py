@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def render(profile: str, context: RenderContext, template: Path | None = None) -
     import jinja2
 
     context.check()
-    variables = {f.name: getattr(context, f.name) for f in fields(context)}
+    variables = {f.name: _plain(getattr(context, f.name)) for f in fields(context)}
     variables["profile"] = profile
     environment = _environment(template)
     name = template.name if template else f"{profile}.j2"
@@ -99,13 +100,30 @@ def parameter(name: str, value: object, why: str = "") -> str:
     return f"{comment(why)}\n{line}" if why else line
 
 
-def _environment(template: Path | None) -> jinja2.Environment:
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+def _plain(value: Any) -> Any:
+    """Paths as text: a Path has methods that write and delete, which no template may reach.
 
+    A relative one begins with ./, so that Ollama never takes it for the name of a model.
+    """
+    if isinstance(value, Path):
+        return str(value) if value.is_absolute() else f"./{value.as_posix()}"
+    if isinstance(value, tuple):
+        return tuple(_plain(v) for v in value)
+    return value
+
+
+def _environment(template: Path | None) -> jinja2.Environment:
     folders = [paths.config_dir() / "templates", shipped_templates()]
     if template is not None:
         folders.insert(0, template.absolute().parent)
+    return _environment_of(tuple(folders))
+
+
+@lru_cache(maxsize=8)
+def _environment_of(folders: tuple[Path, ...]) -> jinja2.Environment:
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,

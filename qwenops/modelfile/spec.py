@@ -34,13 +34,13 @@ def spec_of(modelfile: Modelfile, base_dir: Path) -> ModelfileSpec:
     for command in modelfile.commands:
         if command.name == "model":
             path = expand(command.args, base_dir)
-            if path.exists():
+            if is_there(path):
                 files.append(path)
             else:
                 said["base"] = command.args
         elif command.name in ("draft", "adapter"):
             path = expand(command.args, base_dir)
-            if not path.exists():
+            if not is_there(path):
                 raise BadInput(f"{_place(command)} there is no file {path}")
             drafts += [path] if command.name == "draft" else []
             said |= {"adapter": path} if command.name == "adapter" else {}
@@ -80,6 +80,14 @@ def expand(path: str, base_dir: Path) -> Path:
             raise BadInput(f"nobody's home is {path.split('/')[0]}")
         return Path(os.path.normpath(expanded))
     return Path(os.path.normpath(base_dir.absolute() / path))
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder exists; a name that no file can have, or a folder we may not look into, is no."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _add(parameters: dict[str, Any], command: Command) -> None:

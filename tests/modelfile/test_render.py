@@ -104,7 +104,7 @@ def test_every_family_task_and_mode_renders(family: str, mode: Mode, profile: st
 def test_lowers_the_presence_penalty_to_read_pages_and_says_why() -> None:
     assert sampling("qwen3-vl", "instruct", "chat").values["presence_penalty"] == 1.5
     assert sampling("qwen3-vl", "instruct", "ocr").values["presence_penalty"] == 0.0
-    assert "# presence_penalty: ours, not Qwen's" in render("ocr", context())
+    assert "# presence_penalty: chosen by qwenops, not Qwen" in render("ocr", context())
 
 
 def test_caps_the_answer_where_models_loop() -> None:
@@ -116,6 +116,11 @@ def test_lists_every_shard() -> None:
     shards = tuple(Path(f"/m/x-0000{i}-of-00003.gguf") for i in (1, 2, 3))
     modelfile = parse(render("chat", replace(context(), model_paths=shards)))
     assert [Path(c.args) for c in modelfile.all("model")[:3]] == list(shards)
+
+
+def test_a_relative_path_is_never_the_name_of_a_model() -> None:
+    modelfile = parse(render("chat", replace(context(), model_paths=(Path("x.gguf"),))))
+    assert modelfile.commands[0].args == "./x.gguf"
 
 
 def test_says_why_a_family_has_no_renderer() -> None:
@@ -133,6 +138,9 @@ def test_refuses_num_gpu_that_would_move_the_projector() -> None:
     with pytest.raises(BadInput, match="num_gpu 36 is below the 37 layers"):
         render("ocr", replace(context(), num_gpu=36))
     assert "num_gpu" not in render("ocr", replace(context(), num_gpu=None)).replace("num_gpu away", "")
+    on_cpu = render("ocr", replace(context(), num_gpu=20, projector_device="cpu"))
+    said = " ".join(line.removeprefix("# ") for line in on_cpu.splitlines())
+    assert "37 layers, the output layer included, so many go to the GPU; the projector then goes to the CPU." in said
     assert "PARAMETER num_gpu 20" in render("ocr", replace(context(), num_gpu=20, projector_path=None))
 
 
@@ -201,6 +209,7 @@ BAD = {
     "an unknown filter": ("FROM a\n\n{{ name | shout }}\n", "line 3: .*shout", ""),
     "what the sandbox forbids": ("FROM a\n{{ name.__class__.__mro__ }}\n", "line 2: .*(unsafe|undefined)", ""),
     "a change of the values": ("FROM a\n{{ sampling['values'].update({'x': 1}) }}\n", "line 2: ", ""),
+    "a hand on a file": ("FROM a\n{{ model_paths[0].unlink() }}\n", "line 2: .*no attribute 'unlink'", ""),
     "a division by zero": ("FROM a\n\n\n{{ 1 // 0 }}\n", "line 4: ZeroDivisionError", ""),
     "a template that is not there": ('{% extends "nowhere.j2" %}', "no template 'nowhere.j2'", ""),
     "no FROM": ("SYSTEM x\n", "that Ollama refuses, line 0 of it: no FROM line", ""),

@@ -1,0 +1,62 @@
+"""modelfiles/ is what the templates make of it, and each file in it is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qwenops.modelfile.grammar import parse
+from qwenops.modelfile.lint import LintFacts, check
+from scripts.render_modelfiles import EXAMPLES, FOLDER, SOURCES, Example, main, stale
+from tests.modelfile.conftest import Judge
+
+IDS = [e.file_name for e in EXAMPLES]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWENOPS_HOME", str(tmp_path / "home"))
+
+
+def test_none_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_each_has_nothing_for_the_linter_to_find(example: Example, tmp_path: Path) -> None:
+    facts = LintFacts(
+        layers=SOURCES[example.source].layers,
+        sees=True,
+        has_chat_template=True,
+        trained_ctx=128000,
+        images=2 if example.task in ("ocr", "compare") else 1,
+        ollama_version="0.32.14",
+    )
+    found = check((FOLDER / example.file_name).read_bytes(), base_dir=tmp_path, facts=facts)
+    assert {f.code for f in found} == {"missing-file"}, "only the downloads are missing"
+
+
+@pytest.mark.go
+def test_ollamas_own_parser_reads_each_the_same(judge: Judge) -> None:
+    texts = [p.read_text(encoding="utf-8") for p in sorted(FOLDER.glob("*.Modelfile"))]
+    assert len(texts) == len(EXAMPLES)
+    for text, answer in zip(texts, judge.parse(texts), strict=True):
+        assert answer["commands"] == [{"name": c.name, "args": c.args} for c in parse(text).commands]
+
+
+def test_check_names_what_is_stale_and_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "modelfiles"
+    assert main(["--folder", str(folder)]) == 0
+    assert stale(folder) == []
+    first, second = IDS[:2]
+    (folder / first).write_text("FROM changed\n")
+    (folder / second).unlink()
+    (folder / "extra.Modelfile").write_text("FROM x\n")
+    assert main(["--check", "--folder", str(folder)]) == 1
+    assert stale(folder) == sorted([first, second, "extra.Modelfile"])
+    said = capsys.readouterr().out
+    assert all(f"stale: {folder / name}" in said for name in (first, second, "extra.Modelfile"))
+    assert main(["--folder", str(folder)]) == 0
+    assert stale(folder) == []
+    assert not (folder / "extra.Modelfile").exists()
