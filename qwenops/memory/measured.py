@@ -12,6 +12,7 @@ from typing import Any
 
 from qwenops.history import History, LoadRow, key_of
 from qwenops.machine.types import Device
+from qwenops.memory.growth import grown_encoder
 from qwenops.memory.probe_log import LoadLines
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need, Rung
 from qwenops.model.types import Model
@@ -83,12 +84,12 @@ def measured_need(
 
     rows = history.measured_loads(model_key(model), settings_key(settings), runtime_key(runtime), device_key(devices))
     for row in reversed(rows):
-        if need := _need_of(row, settings, devices):
+        if need := _need_of(row, model, settings, devices):
             return need
     return None
 
 
-def _need_of(row: LoadRow, settings: LoadSettings, devices: Sequence[Device]) -> Need | None:
+def _need_of(row: LoadRow, model: Model, settings: LoadSettings, devices: Sequence[Device]) -> Need | None:
     measured = row.measured or {}
     try:
         by_name = {d["name"]: d for d in measured["devices"]}
@@ -102,6 +103,7 @@ def _need_of(row: LoadRow, settings: LoadSettings, devices: Sequence[Device]) ->
         )
     except (KeyError, TypeError):
         return None
+    needs, host = _with_largest_image(needs, host, model, settings, devices)
     total = sum(n.total_bytes for n in needs)
     sources: dict[str, Rung] = dict.fromkeys(_COMPONENTS, "measured")
     if any(n.overhead_bytes for n in needs):
@@ -121,3 +123,26 @@ def _need_of(row: LoadRow, settings: LoadSettings, devices: Sequence[Device]) ->
 
 def _with_place(devices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"kind": "cpu", "free_bytes": 0, **values} for values in devices]
+
+
+def _with_largest_image(
+    needs: tuple[DeviceNeed, ...],
+    host: HostNeed,
+    model: Model,
+    settings: LoadSettings,
+    devices: Sequence[Device],
+) -> tuple[tuple[DeviceNeed, ...], HostNeed]:
+    """A load shows the encoder at its warm-up size: make it as large as the settings' largest image does."""
+    if model.projector is None:
+        return needs, host
+    at = next((i for i, n in enumerate(needs) if n.projector_bytes or n.encoder_bytes), None)
+    on_device, on_host = grown_encoder(
+        model.projector,
+        settings.image_tokens,
+        devices[at] if at is not None else None,
+        warm_device_bytes=needs[at].encoder_bytes if at is not None else 0,
+        warm_host_bytes=host.encoder_bytes,
+        flash_attn=settings.flash_attn != "off",
+    )
+    grown = tuple(replace(n, encoder_bytes=on_device) if i == at else n for i, n in enumerate(needs))
+    return grown, replace(host, encoder_bytes=on_host)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from qwenops.errors import PartMissing
 from qwenops.machine.types import Device, Kind
 from qwenops.memory import probe_cache
 from qwenops.memory.ghost import make_ghost
+from qwenops.memory.growth import grown_encoder
 from qwenops.memory.probe_log import FitLog, FitPass, first_trial_is_done, fit_is_done, parse_fit_log
 from qwenops.memory.probe_parts import (
     DeviceParts,
@@ -31,16 +31,14 @@ from qwenops.memory.reserve import facts_of
 from qwenops.memory.types import Band, DeviceNeed, Layers, LoadSettings, Need, Rung
 from qwenops.model.types import Model
 from qwenops.runtime.facts import ModelFacts, RunOptions
+from qwenops.runtime.find import this_os
 from qwenops.runtime.fit_target import fit_target_bytes
 from qwenops.runtime.flags import flags_of, server_environment
 from qwenops.runtime.rules import ServerLoad, resolve_load
 from qwenops.runtime.types import Runtime
 from qwenops.units import MIB
 
-WARMUP_TOKENS = 46 * 46
-"""The square image for which llama.cpp reserves the encoder's buffers at load (tools/mtmd/clip.h, warmup)."""
-
-_OS = {"darwin": "darwin", "win32": "windows"}.get(sys.platform, "linux")
+_OS = this_os()
 _KINDS: tuple[tuple[str, Kind], ...] = (
     ("CUDA", "cuda"),
     ("ROCm", "rocm"),
@@ -224,20 +222,19 @@ def _answer(
     chosen: FitPass,
 ) -> Need:
     parts = device_parts(model, fit, chosen)
-    vision = projector_parts(model.projector.header, fit) if model.projector else None
-    grown = _grown(vision, settings)
-    needs = tuple(_device_need(p, grown) for p in parts)
+    vision = _vision(model, settings, fit, chosen)
+    needs = tuple(_device_need(p, vision) for p in parts)
     host = host_parts(model, chosen)
-    if grown is not None:
+    if vision is not None:
         host = replace(
             host,
-            projector_bytes=grown.weights_bytes if grown.device is None else 0,
-            encoder_bytes=grown.host_encoder_bytes,
+            projector_bytes=vision.weights_bytes if vision.device is None else 0,
+            encoder_bytes=vision.host_encoder_bytes,
         )
     total = sum(n.total_bytes for n in needs)
     slack = sum(MIB // 16 if p.exact else MIB for p in parts)
     sources: dict[str, Rung] = dict.fromkeys(("weights", "kv", "state", "compute"), "runtime")
-    if grown is not None:
+    if vision is not None:
         sources |= {"projector": "runtime", "encoder": "runtime"}
     return Need(
         rung="runtime",
@@ -294,16 +291,23 @@ def _kind(name: str) -> Kind:
     return next((kind for prefix, kind in _KINDS if name.startswith(prefix)), "vulkan")
 
 
-def _grown(vision: ProjectorParts | None, settings: LoadSettings) -> ProjectorParts | None:
-    """The encoder for the largest image: its buffers grow with the picture and are never smaller than at load."""
-    if vision is None:
+def _vision(model: Model, settings: LoadSettings, fit: FitLog, chosen: FitPass) -> ProjectorParts | None:
+    """The projector, with its encoder as large as the largest image makes it."""
+    if model.projector is None:
         return None
-    growth = max(1.0, settings.image_tokens / WARMUP_TOKENS)
-    return replace(
-        vision,
-        encoder_bytes=round(vision.encoder_bytes * growth),
-        host_encoder_bytes=round(vision.host_encoder_bytes * growth),
+    parts = projector_parts(model.projector.header, fit)
+    if parts is None:
+        return None
+    row = chosen.row(parts.device) if parts.device else None
+    device, host = grown_encoder(
+        model.projector,
+        settings.image_tokens,
+        Device(row.name, _kind(row.name), row.description, row.total_bytes or 0, row.free_bytes or 0) if row else None,
+        warm_device_bytes=parts.encoder_bytes,
+        warm_host_bytes=parts.host_encoder_bytes,
+        flash_attn=settings.flash_attn != "off",
     )
+    return replace(parts, encoder_bytes=device, host_encoder_bytes=host)
 
 
 def _notes(question: _Question, settings: LoadSettings, fit: FitLog, chosen: FitPass) -> tuple[str, ...]:
