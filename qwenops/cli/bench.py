@@ -65,6 +65,7 @@ def command(models: tuple[Path, ...], **options: Any) -> Result:
     Every model runs in a process of its own through llama-cpp-python, with the loops and the defaults of llama-bench,
     so the figures can be held against its. Rows are kept in the history.
 
+    \b
         qwenops bench ./Qwen3-VL-8B/ --prompt 512 --generate 128 --depth 0 --depth 4096
     """
     from qwenops.setup.measure import bench_result

@@ -75,6 +75,7 @@ def command(model: Path, mmproj: Path | None, gpu: str | None, rung: str, **sett
     Nothing is loaded: the answer comes from the runtime itself, asked with an empty copy of the model, or from the
     file's header by formula. Every figure carries its band and its source.
 
+    \b
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --gpu "RTX 3060 12GB"
     """
     from qwenops.setup.answers import need_result

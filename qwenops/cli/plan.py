@@ -29,6 +29,7 @@ def command(models: tuple[Path, ...], mmproj: Path | None, gpu: str | None, **wi
     MODELS are the variants of one model: files, or a folder that holds them. The best quant that keeps everything on
     the device with the context that the task needs wins.
 
+    \b
         qwenops plan ./Qwen3-VL-8B/ --for ocr
         qwenops plan Qwen3VL-8B-*.gguf --for chat --gpu "RTX 3050 8GB"
     """

@@ -39,6 +39,7 @@ def command(name: str, modelfile: Path, **options: Any) -> Result:
     The weights stay where they are: the store gets a reflink or a hard link to them, so no disk is used and a large
     model takes seconds.
 
+    \b
         qwenops register scan -f Modelfile
     """
     from qwenops.setup.registering import register_result

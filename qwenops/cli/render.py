@@ -29,6 +29,7 @@ def command(models: tuple[Path, ...], mmproj: Path | None, gpu: str | None, **op
     Sampling values come from the model's own card, with the source beside each. Templates of your own go into the
     config folder (templates/NAME.j2) or are named with --template.
 
+    \b
         qwenops render Qwen3VL-8B-Instruct-Q4_K_M.gguf --for ocr -o Modelfile
     """
     from qwenops.setup.modelfiles import render_result

@@ -44,6 +44,7 @@ def command(models: tuple[Path, ...], mmproj: Path | None, yes: bool, **options:
     MODELS are the variants of one model: a file, several, or a folder. The best one that fits is registered with
     Ollama by a link, loaded, and what it takes is held against the plan. Run again it changes nothing.
 
+    \b
         qwenops up Qwen3VL-8B-Instruct-Q4_K_M.gguf --for ocr
         qwenops up ./Qwen3-VL-8B/ --for chat --name eyes --dry-run
     """
