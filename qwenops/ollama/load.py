@@ -1,0 +1,120 @@
+"""Load one model and gather what can be seen of it: /api/ps, the log's buffer lines, the devices' own figures."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qwenops.errors import CheckFailed
+from qwenops.machine.types import Device
+from qwenops.memory.probe_log import LoadLines, parse_load_log
+from qwenops.ollama import serverlog
+from qwenops.ollama.types import Progress, silent
+from qwenops.runtime.client import Client
+from qwenops.runtime.names import checked_name, parse_name
+from qwenops.runtime.types import LoadedModel, Runtime
+from qwenops.runtime.wire import ServerRefused
+
+_CLIP_BACKEND = re.compile(r"CLIP using (\S+) backend")
+_PROJECTOR_MOVED = re.compile(r'msg="disabling multimodal projector offload" reason="?([^"\n]*?)"? model=')
+_LOAD_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one load showed.
+
+    `lines` are the log's buffer lines, None where the log could not be read (`log_missing` says why).
+    `projector_backend` is where the projector runs ("Vulkan0", "CPU"), `projector_moved` the server's reason for the
+    CPU. `gained_bytes` is what each device lost to this load by its own driver's count, where one could be asked.
+    `others` were loaded at the same time.
+    """
+
+    model: LoadedModel
+    seconds: float
+    lines: LoadLines | None
+    log_missing: str = ""
+    projector_backend: str | None = None
+    projector_moved: str | None = None
+    gained_bytes: Mapping[str, int] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+
+def load_alone(
+    name: str, runtime: Runtime, *, alone: bool = False, keep: bool = True, progress: Progress = silent
+) -> Loaded:
+    """Load a model afresh and say what it took.
+
+    The model itself is unloaded first, so that the load is seen from its start; other models stay unless `alone`,
+    and are named. It stays loaded afterwards, for the server's own time, unless `keep` is off. Raises ServerDown,
+    BadInput for an unknown name, and CheckFailed with the server's words when it cannot be loaded.
+    """
+    wanted = checked_name(name)
+    client = Client(runtime.url)
+    for other in client.ps():
+        if alone or parse_name(other.name).folded == wanted.folded:
+            client.unload(other.name)
+    others = tuple(m.name for m in client.ps())
+    before = _used_bytes(runtime)
+    place = serverlog.mark(runtime)
+    started = time.monotonic()
+    progress(f"loading {wanted.short}", 0, 0)
+    try:
+        client.load(wanted.short, timeout_s=_LOAD_LIMIT_S)
+    except ServerRefused as refused:
+        text, _ = serverlog.lines_since(place)
+        raise _why_not(wanted.short, refused, parse_load_log(text)) from None
+    seconds = time.monotonic() - started
+    model = next((m for m in client.ps() if parse_name(m.name).folded == wanted.folded), None)
+    if model is None:
+        raise CheckFailed(f"{wanted.short} was loaded and is gone again", do="ollama ps")
+    after = _used_bytes(runtime)
+    text, missing = serverlog.lines_since(place)
+    lines = parse_load_log(text) if text else None
+    if lines is not None and not lines.complete:
+        lines, missing = None, "the log shows no buffers of this load"
+    if not keep:
+        client.unload(wanted.short)
+    clip = _CLIP_BACKEND.findall(text)
+    moved = _PROJECTOR_MOVED.findall(text)
+    return Loaded(
+        model=model,
+        seconds=seconds,
+        lines=lines,
+        log_missing=missing,
+        projector_backend=clip[-1] if clip else None,
+        projector_moved=moved[-1] if moved else None,
+        gained_bytes={key: after[key] - used for key, used in before.items() if key in after},
+        others=others,
+    )
+
+
+def _used_bytes(runtime: Runtime) -> dict[str, int]:
+    """Memory in use by device name, by the driver's own count; empty where the server is not on this machine."""
+    if runtime.place == "remote":
+        return {}
+    from qwenops.machine.detect import detect
+
+    real = [d for d in detect().devices if d.source in ("nvml", "sysfs") and not d.unified]
+    return {_runtime_name(d, runtime): d.used_bytes for d in real}
+
+
+def _runtime_name(device: Device, runtime: Runtime) -> str:
+    """The runtime's name of a device that the driver counted: by PCI address or UUID, else by its own name."""
+    for other in runtime.devices:
+        if (device.pci_bus_id and other.pci_bus_id == device.pci_bus_id) or (device.uuid and other.uuid == device.uuid):
+            return other.name
+    return device.name
+
+
+def _why_not(name: str, refused: ServerRefused, lines: LoadLines) -> CheckFailed:
+    said = f"{refused.text}" + (f" ({lines.error})" if lines.error and lines.error not in refused.text else "")
+    if "does not support generate" in said:
+        return CheckFailed(f"{name} cannot be loaded: the server cannot read its file", do=f"qwenops show {name}")
+    if "unknown model architecture" in said or "unknown architecture" in said:
+        return CheckFailed(f"{name} cannot be loaded: this Ollama is too old for it: {said}", do="update Ollama")
+    if "memory" in said:
+        return CheckFailed(f"{name} cannot be loaded: {said}", do=(f"qwenops plan {name}", "ollama ps"))
+    return CheckFailed(f"{name} cannot be loaded: {said}", do=(f"qwenops show {name}", "qwenops doctor"))
