@@ -14,7 +14,7 @@ from qwenops.memory.backends import Backend
 from qwenops.memory.tensor import Tensor
 
 # operations that may write over one of their sources
-IN_PLACE: Final = frozenset({"ADD", "SUB", "MUL", "DIV", "SCALE", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"})
+IN_PLACE: Final = frozenset({"ADD", "SUB", "MUL", "DIV", "SCALE", "FILL", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"})
 
 _MAX_CHUNKS: Final = 16
 _ENDLESS: Final = 1 << 62
@@ -162,22 +162,16 @@ class GraphAllocator:
         for parent in t.src:
             if not parent.allocated:
                 continue
-            root = parent.view_of
-            if parent.is_output or (root is not None and root.is_output):
+            # a view never counts as allocated, so only whole tensors are taken over
+            if parent.is_output:
                 continue
             if parent.type != t.type or parent.ne != t.ne or parent.nb != t.nb:
                 continue
             if parent.children != 1 or parent.views != 0:
                 continue
-            if root is None:
-                parent.allocated = False
-                self._inherit(t, parent)
-                return True
-            if root.views == 1 and root.children == 0 and parent.offset == 0:
-                parent.allocated = False
-                root.allocated = False
-                self._inherit(t, root)
-                return True
+            parent.allocated = False
+            self._inherit(t, parent)
+            return True
         return False
 
     def _inherit(self, t: Tensor, parent: Tensor) -> None:

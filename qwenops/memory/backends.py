@@ -108,6 +108,11 @@ def host_backend(first: Backend | None) -> Backend:
     return Backend("CPU", "cpu", 32)
 
 
+def encoder_host_backend() -> Backend:
+    """The CPU beside an encoder: plain memory, never pinned."""
+    return Backend("CPU", "cpu", 32)
+
+
 def _cuda_extra(t: Tensor) -> int:
     extra = 0
     if t.op == "FLASH_ATTN_EXT" and t.src[0].ne[1] > 2:

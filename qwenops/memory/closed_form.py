@@ -1,6 +1,7 @@
 """The closed form: what a load needs, from the header alone, in milliseconds and without native code.
 
-The rung for hardware that is not here, and the check for the rungs that ask a runtime.
+The rung for hardware that is not here, and the check for the rungs that ask a runtime. Weights, cache and state are
+sums over the file's own dimensions; compute buffers come from a replay of the runtime's graph and allocator.
 """
 
 from __future__ import annotations
@@ -8,17 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Host
-from qwenops.memory.backends import Backend, backend_of, host_backend
+from qwenops.memory.backends import Backend, backend_of, encoder_host_backend, host_backend
 from qwenops.memory.band import band_of
 from qwenops.memory.compute import Compute, compute_bytes
+from qwenops.memory.encoder import KNOWN_KINDS, WARMUP_TOKENS, Encoder, encoder_of
+from qwenops.memory.fit import Fit
+from qwenops.memory.inline import inline_projector
 from qwenops.memory.kv import kv_bytes
+from qwenops.memory.overhead import overhead_bytes
 from qwenops.memory.placement import Placement, place
+from qwenops.memory.quants import is_quantized, kv_type_number
 from qwenops.memory.shape import Shape, shape_of
 from qwenops.memory.state import state_bytes
+from qwenops.memory.text_graph import KNOWN
 from qwenops.memory.types import DeviceNeed, HostNeed, Layers, LoadSettings, Need
-from qwenops.memory.weights import place_weights
-from qwenops.model.types import Model
+from qwenops.memory.weights import Weights, place_weights
+from qwenops.model.types import Model, Projector
+
+COMPONENTS = ("weights", "kv", "state", "compute", "projector", "encoder", "overhead")
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,12 @@ class TextNeed:
     kv: tuple[int, ...]
     state: tuple[int, ...]
     compute: Compute
+
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """The sum on each backend."""
+        parts = (self.weights, self.kv, self.state, self.compute.bytes_by_backend)
+        return tuple(sum(p) for p in zip(*parts, strict=True))
 
 
 def closed_form(
@@ -41,15 +57,20 @@ def closed_form(
 ) -> Need:
     """What `model` needs under `settings` on `devices`, each component from its formula.
 
-    Sizes in bytes. `reserve_bytes` is what the runtime keeps free on a device (its fit target), by device name; it
-    decides how many layers "auto" places. `host` is not needed for any figure yet and may be left out.
+    Sizes in bytes. `reserve_bytes` is what the runtime keeps free on a device (its fit target), by device name; with
+    "auto" it decides how many layers are placed. `host` changes no figure. The projector goes to the first device.
+    Raises BadInput for settings with which the runtime refuses to load.
     """
+    _check(settings)
     reserve = reserve_bytes or {}
     shape = shape_of(model)
     backends = [backend_of(d) for d in devices]
     backends.append(host_backend(backends[0] if backends else None))
-    placement = _placement(model, shape, settings, devices, backends, reserve)
+    projector = model.projector or inline_projector(model)
+    vision = _vision(projector, settings, backends, settings.image_tokens)
+    placement = _placement(model, shape, settings, devices, backends, reserve, projector)
     text = text_need(model, shape, settings, placement, backends)
+    on_device = vision is not None and bool(devices) and settings.projector_device == "gpu"
     needs = tuple(
         DeviceNeed(
             name=d.name,
@@ -60,6 +81,9 @@ def closed_form(
             kv_bytes=text.kv[i],
             state_bytes=text.state[i],
             compute_bytes=text.compute.bytes_by_backend[i],
+            projector_bytes=vision.weights_bytes if vision and on_device and i == 0 else 0,
+            encoder_bytes=vision.device_bytes if vision and on_device and i == 0 else 0,
+            overhead_bytes=overhead_bytes(d),
         )
         for i, d in enumerate(devices)
     )
@@ -68,18 +92,19 @@ def closed_form(
         kv_bytes=text.kv[-1],
         state_bytes=text.state[-1],
         compute_bytes=text.compute.bytes_by_backend[-1],
+        projector_bytes=vision.weights_bytes if vision and not on_device else 0,
+        encoder_bytes=vision.host_bytes if vision else 0,
         output_bytes=4 * shape.vocabulary * settings.parallel,
     )
-    total = sum(n.total_bytes for n in needs)
-    components = ("weights", "kv", "state", "compute", "projector", "encoder", "overhead")
     return Need(
         rung="closed form",
         settings=settings,
         devices=needs,
         host=host_need,
         layers=Layers(placement.on_device, shape.layers + 1),
-        band=band_of(total, shape.architecture, devices),
-        sources=dict.fromkeys(components, "closed form"),
+        band=band_of(sum(n.total_bytes for n in needs), shape.architecture, projector, devices),
+        sources=dict.fromkeys(COMPONENTS, "closed form"),
+        notes=_notes(shape, placement, projector),
         flash_attn=text.compute.flash,
     )
 
@@ -88,13 +113,33 @@ def text_need(
     model: Model, shape: Shape, settings: LoadSettings, placement: Placement, backends: Sequence[Backend]
 ) -> TextNeed:
     """Weights, cache, state and compute of the text model for one placement."""
-    weights = place_weights(model.header, shape, placement, backends)
+    weights: Weights = place_weights(model.header, shape, placement, backends)
     return TextNeed(
         weights.bytes_by_backend,
         kv_bytes(shape, settings, placement, backends),
         state_bytes(shape, settings, placement, backends),
         compute_bytes(shape, settings, placement, weights, backends),
     )
+
+
+def _check(settings: LoadSettings) -> None:
+    if settings.flash_attn == "off" and is_quantized(kv_type_number(settings.kv_type_v)):
+        raise BadInput(
+            f"a V cache of type {settings.kv_type_v} needs flash attention, which is off",
+            do="turn flash attention on, or take f16 for the cache",
+        )
+    if min(settings.num_ctx, settings.parallel, settings.batch, settings.ubatch) < 1:
+        raise BadInput("context, parallel, batch and ubatch must be at least 1", do="give positive numbers")
+
+
+def _vision(
+    projector: Projector | None, settings: LoadSettings, backends: Sequence[Backend], tokens: int
+) -> Encoder | None:
+    if projector is None:
+        return None
+    on_device = settings.projector_device == "gpu" and len(backends) > 1
+    backend = backends[0] if on_device else encoder_host_backend()
+    return encoder_of(projector, tokens, flash_attn=settings.flash_attn != "off", backend=backend)
 
 
 def _placement(
@@ -104,8 +149,36 @@ def _placement(
     devices: Sequence[Device],
     backends: Sequence[Backend],
     reserve: Mapping[str, int],
+    projector: Projector | None,
 ) -> Placement:
     total = shape.layers + 1
-    if settings.gpu_layers == "all" or settings.gpu_layers == "auto":
+    if not devices or isinstance(settings.gpu_layers, int):
+        return place(shape.layers, settings.gpu_layers if isinstance(settings.gpu_layers, int) else 0, devices)
+    if settings.gpu_layers == "all":
         return place(shape.layers, total, devices)
-    return place(shape.layers, settings.gpu_layers, devices)
+    targets = [d.free_bytes - reserve.get(d.name, 0) for d in devices]
+    warm = _vision(projector, settings, backends, WARMUP_TOKENS)
+    if warm is not None and settings.projector_device == "gpu":
+        # the runtime adds the projector, with the encoder at its load size, to what must stay free
+        targets[0] -= warm.weights_bytes + warm.device_bytes
+    return Fit(
+        shape.layers,
+        devices,
+        targets,
+        mixture=shape.experts > 0,
+        measure=lambda placed: text_need(model, shape, settings, placed, backends).totals[:-1],
+    ).placement()
+
+
+def _notes(shape: Shape, placement: Placement, projector: Projector | None) -> tuple[str, ...]:
+    notes = []
+    if shape.architecture not in KNOWN:
+        notes.append(
+            f"the graph of {shape.architecture or 'this architecture'} is not replayed: weights and cache are exact, "
+            "the compute buffer is a guess"
+        )
+    if projector is not None and projector.kind not in KNOWN_KINDS:
+        notes.append(f"the encoder of {projector.kind or 'this projector'} is not replayed: its compute is a guess")
+    if placement.host_experts:
+        notes.append(f"the experts of {len(placement.host_experts)} blocks stay on the host")
+    return tuple(notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qwenops.memory.backends import Backend
+from qwenops.memory.backends import OFFLOAD_ROWS, Backend
 from qwenops.memory.kv import cells_per_sequence, micro_batch
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import kv_type_number
@@ -23,6 +23,9 @@ from qwenops.memory.weights import Weights
 from qwenops.units import pad
 
 _STEADY = 3  # blocks of one kind after which nothing new happens
+_PROBE_TOKENS = 16
+_STEADY_PERIODS = 2  # the same for a hybrid, whose blocks alternate
+_LATE_PERIODS = {True: 8, False: 3}  # the same for a hybrid's blocks on the host, by whether its delta net is fused
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,40 @@ def compute_bytes(
         type_v=kv_type_number(settings.kv_type_v),
         flash=settings.flash_attn != "off",
         v_transposed=settings.flash_attn == "off",
+        fused_recurrence=_recurrence_fused(settings, placement, backends),
     )
     if settings.flash_attn == "auto" and not _flash_runs(shape, batch, placement, backends):
         batch = replace(batch, flash=False)
-    layout = Layout(weights.find, placement.backends, sample_blocks(shape, placement), placement.full)
+    blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
+    layout = Layout(weights.find, placement.backends, blocks, placement.full)
     copies = PIPELINE_COPIES if _pipelined(placement, backends) else 1
-    graph = build(shape, layout, batch)
-    peaks = Scheduler(backends, copies=copies).peaks(graph)
-    return Compute(tuple(peaks), batch.flash)
+    try:
+        graph = build(shape, layout, batch)
+    except LookupError:
+        return Compute(_guess(shape, batch, placement, weights), batch.flash)
+    return Compute(tuple(Scheduler(backends, copies=copies).peaks(graph)), batch.flash)
 
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
     """The graph of an architecture."""
     kind = HybridGraph if shape.architecture in HYBRID else TextGraph
     return kind(shape, layout, batch).build()
+
+
+def _guess(shape: Shape, batch: Batch, placement: Placement, weights: Weights) -> tuple[int, ...]:
+    """A model whose tensors have other names: the rows alive in a usual block, the logits, the mask."""
+    widest = max(
+        (t.shape[1] for t, _ in weights.places.values() if len(t.shape) == 2 and t.shape[1] < shape.vocabulary),
+        default=0,
+    )
+    rows = 4 * batch.tokens * (4 * shape.embedding + 2 * max(widest, shape.embedding))
+    logits = 4 * batch.outputs * shape.vocabulary
+    mask = 2 * batch.tokens * batch.cells
+    scores = 0 if batch.flash else 4 * batch.tokens * batch.cells * shape.heads
+    passing = 0
+    if not placement.full:
+        passing = max((t.size_bytes for t, b in weights.places.values() if b == placement.cpu), default=0)
+    return (*((rows + logits + mask + scores + passing,) * placement.cpu), rows + mask)
 
 
 def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequence[Backend]) -> bool:
@@ -83,20 +106,44 @@ def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequ
     return True
 
 
+def _recurrence_fused(settings: LoadSettings, placement: Placement, backends: Sequence[Backend]) -> bool:
+    """Whether the delta net of a hybrid is one operation for prompts.
+
+    The runtime tries it with 16 tokens a sequence; where that is enough rows for host blocks to be computed on a
+    device, it finds the operation on another device than its block and gives it up for all blocks.
+    """
+    if placement.full or len(backends) == 1:
+        return True
+    return _PROBE_TOKENS * settings.parallel < OFFLOAD_ROWS
+
+
 def _pipelined(placement: Placement, backends: Sequence[Backend]) -> bool:
     """Several devices with every layer on them work as a pipeline, with copies of the inputs."""
     devices = [b for b in backends if not b.is_host]
     return len(devices) > 1 and placement.full and not placement.host_experts
 
 
-def sample_blocks(shape: Shape, placement: Placement) -> list[int]:
-    """The blocks to build: of every run of alike blocks, the first and last few."""
+def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused: bool = True) -> list[int]:
+    """The blocks to build: both ends of every run on one backend, and each mix of tensor types with its neighbours.
+
+    What is left out is whole periods, so that a hybrid's order of recurrent and attention blocks stays as it is. Its
+    blocks on the host, whose weights pass through the device one by one, settle late: more of them are kept.
+    """
     period = _period(shape)
-    keep = max(_STEADY, period + 1) if period > 1 else _STEADY
     chosen: set[int] = set()
     for start, end in _runs(shape, placement):
-        chosen.update(range(start, min(start + keep, end)))
-        chosen.update(range(max(end - keep, start), end))
+        late = period > 1 and placement.backends[start] == placement.cpu
+        periods = _LATE_PERIODS[fused] if late else _STEADY_PERIODS
+        head = pad(start, period) + max(_STEADY, periods * period)
+        tail = (end // period - 1) * period if period > 1 else end - _STEADY
+        chosen.update(range(start, min(head, end)))
+        chosen.update(range(max(tail, start), end))
+        seen = {weights.mixes[i] for i in chosen if i >= start}
+        for i in range(start, end):
+            if weights.mixes[i] not in seen:
+                seen.add(weights.mixes[i])
+                first = i // period * period
+                chosen.update(range(max(min(first, i - 1), start), min(max(first + period, i + 2), end)))
     return sorted(chosen)
 
 

@@ -9,6 +9,8 @@ from qwenops.memory import tensor as tf
 from qwenops.memory.tensor import F32, I32, Tensor
 from qwenops.memory.text_graph import TextGraph
 
+_CHUNK = 64  # tokens that the unfused delta net takes at once
+
 
 class HybridGraph(TextGraph):
     """Full attention in some blocks, a recurrent state in the others."""
@@ -133,6 +135,8 @@ class HybridGraph(TextGraph):
         self, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
         head, heads, per, sequences = v.ne
+        if not self.batch.fused_recurrence and per > 1:
+            return chunked_delta(q, k, v, decay, beta, state)
         out = tf.gated_delta_net(q, k, v, decay, beta, state)
         row = 4 * head
         result = tf.view_4d(out, (head, heads, per, sequences), row, row * heads, row * heads * per)
@@ -145,3 +149,66 @@ class HybridGraph(TextGraph):
             row * heads * per * sequences,
         )
         return result, last
+
+
+def chunked_delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The delta rule without a fused operation (build_delta_net_chunking): chunks of 64 tokens, one after the other."""
+    head_k, heads_k, tokens, sequences = q.ne
+    head_v, heads_v = v.ne[0], v.ne[1]
+    padded = -(-tokens // _CHUNK) * _CHUNK
+    chunks = padded // _CHUNK
+    batch_k, batch_v = heads_k * sequences, heads_v * sequences
+
+    def by_head(t: Tensor) -> Tensor:
+        t = tf.permute(t, 0, 2, 1, 3)
+        return tf.pad_to(t, t.ne[0], padded, t.ne[2], t.ne[3])
+
+    q, k, v, g, b = (by_head(t) for t in (tf.same_shape("SCALE", q), k, v, decay, beta))
+    v_b, k_b = tf.mul(v, b), tf.mul(k, b)
+    q = tf.reshape(q, head_k, _CHUNK, chunks, batch_k)
+    k = tf.reshape(k, head_k, _CHUNK, chunks, batch_k)
+    k_b = tf.reshape(k_b, head_k, _CHUNK, chunks, batch_v)
+    v_b = tf.reshape(v_b, head_v, _CHUNK, chunks, batch_v)
+    g = tf.reshape(g, 1, _CHUNK, chunks, batch_v)
+    sums = tf.same_shape("CUMSUM", _turned(g))
+    spread = tf.repeat(tf.reshape(sums, 1, _CHUNK, chunks, batch_v), _CHUNK, _CHUNK, chunks, batch_v)
+    mask = tf.unary(tf.same_shape("TRI", tf.same_shape("SUB", spread, sums)))
+    k_k = tf.mul(tf.mul_mat(k, k_b), mask)
+    k_q = tf.same_shape("TRI", tf.mul(tf.mul_mat(k, q), mask))
+    lower = tf.same_shape("TRI", k_k)
+    ones = tf.same_shape("FILL", tf.view(lower, (_CHUNK, 1, 1, 1)))
+    identity = Tensor(F32, (_CHUNK, _CHUNK, 1, 1), "DIAG", (ones,))
+    solved = tf.same_shape("SOLVE_TRI", tf.unary(lower), tf.add(lower, identity))
+    solved.src.reverse()
+    solved = tf.add(solved, identity)
+    v = tf.mul_mat(_turned(v_b), solved)
+    grown = tf.unary(sums)
+    k_decayed = tf.mul_mat(tf.mul(_turned(k_b), grown), solved)
+    q_grown = tf.mul(q, _turned(grown))
+    last = tf.view_4d(
+        sums, (1, sums.ne[1], sums.ne[2], sums.ne[3]), sums.nb[1], sums.nb[2], sums.nb[3], 4 * (sums.ne[0] - 1)
+    )
+    last = tf.cont(last)
+    last_grown = tf.transpose(tf.unary(last))
+    rest = tf.unary(tf.unary(tf.same_shape("SUB", sums, last)))
+    k_rest = _turned(tf.mul(k, _turned(rest)))
+    state = tf.reshape(state, head_v, head_v, 1, batch_v)
+    v_turned = _turned(v)
+    for chunk in range(chunks):
+        new = tf.same_shape("SUB", _slice(v_turned, chunk), tf.mul_mat(_slice(k_decayed, chunk), state))
+        inside = tf.mul_mat(new, _slice(k_q, chunk))
+        between = tf.mul_mat(state, _slice(q_grown, chunk))
+        v = tf.set_in_place(v, tf.add(between, inside))
+        update = tf.mul_mat(_slice(k_rest, chunk), new)
+        state = tf.add(tf.mul(state, _slice(last_grown, chunk)), update)
+    row = 4 * head_v
+    out = tf.view_4d(v, (head_v, tokens, heads_v, sequences), row, row * padded, row * padded * heads_v)
+    return tf.permute(out, 0, 2, 1, 3), tf.reshape(state, head_v, head_v, heads_v, sequences)
+
+
+def _turned(t: Tensor) -> Tensor:
+    return tf.cont(tf.transpose(t))
+
+
+def _slice(t: Tensor, i: int) -> Tensor:
+    return tf.view_4d(t, (t.ne[0], t.ne[1], 1, t.ne[3]), t.nb[1], t.nb[2], t.nb[3], t.nb[2] * i)

@@ -15,7 +15,8 @@ class Shape:
 
     `layers` counts every block of the file, `trunk_layers` those that the main graph runs (without MTP blocks).
     `kv_heads` and `recurrent` have one entry a block. `image_inputs` is how many embeddings wide an input row is
-    (1, or 1 + deepstack layers).
+    (1, or 1 + deepstack layers), `latent_k` the width of the joint key and value of MLA, `sharing` how many of the last
+    blocks use the cache of others.
     """
 
     architecture: str
@@ -40,10 +41,13 @@ class Shape:
     groups: int = 0
     rank: int = 0
     latent_k: int = 0
+    sharing: int = 0
 
     def owns_cache(self, layer: int) -> bool:
         """Whether a block keeps keys and values; the draft block of a hybrid does not in the main context."""
         if any(self.recurrent) and layer >= self.trunk_layers:
+            return False
+        if layer >= self.layers - self.sharing:
             return False
         return not self.recurrent[layer] and self.kv_heads[layer] > 0
 
@@ -97,6 +101,7 @@ def shape_of(model: Model) -> Shape:
         groups=int(get("ssm.group_count", 0) or 0),
         rank=int(get("ssm.time_step_rank", 0) or 0),
         latent_k=latent + int(get("rope.dimension_count", 0) or 0) if latent else 0,
+        sharing=int(get("attention.shared_kv_layers", 0) or 0),
     )
 
 

@@ -295,6 +295,11 @@ def clamp(a: Tensor) -> Tensor:
     return _over(a, "CLAMP", a)
 
 
+def set_in_place(a: Tensor, part: Tensor) -> Tensor:
+    """Write a part of `a`; the result is `a`."""
+    return _over(a, "SET", a, part)
+
+
 def scale_in_place(a: Tensor) -> Tensor:
     """Scale in place."""
     return _over(a, "SCALE", a)
@@ -328,9 +333,9 @@ def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
     return Tensor(a.type, (ne[0], ne[1], ne[2], ne[3]), "CONCAT", (a, b))
 
 
-def pad_rows(a: Tensor, extra: int) -> Tensor:
-    """Every row longer by `extra`."""
-    return Tensor(a.type, (a.ne[0] + extra, *a.ne[1:]), "PAD", (a,))
+def pad_to(a: Tensor, *ne: int) -> Tensor:
+    """Zeros behind each dimension up to a shape."""
+    return Tensor(a.type, shape(*ne), "PAD", (a,))
 
 
 def repeat(a: Tensor, *ne: int) -> Tensor:

@@ -1,7 +1,8 @@
 """The tensors of one prompt batch, layer by layer, as llama.cpp builds them.
 
-Sources: src/llama-graph.cpp and src/models of b10434. One builder serves the dense and the mixture-of-experts decoders of the Llama and Qwen families; the blocks that only
-hybrids have are in recurrent_graph. Names in comments are llama.cpp's.
+Sources: src/llama-graph.cpp and src/models of b10434. One builder serves the dense and the mixture-of-experts decoders
+of the Llama and Qwen families; the blocks that only hybrids have are in recurrent_graph. Names in brackets are
+llama.cpp's.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class TextGraph:
         tokens = tf.graph_input(I32, b.tokens)
         rows = tf.get_rows(self._weight("token_embd.weight"), tokens)
         if s.image_inputs > 1:
-            rows = tf.pad_rows(rows, s.embedding * (s.image_inputs - 1))
+            rows = tf.pad_to(rows, s.embedding * s.image_inputs, b.tokens)
         self.graph.expand(rows)
         # the path for image embeddings is part of the graph though it does not run
         self.graph.expand(tf.graph_input(F32, s.embedding * s.image_inputs, b.tokens))

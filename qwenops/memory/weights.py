@@ -8,7 +8,7 @@ large for one of its buffers) stays on the host, blocks of a draft head are not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
@@ -24,11 +24,15 @@ _EXPERTS = ("_exps.", "_chexps.")
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by their name in the graph (a tied head appears as output.weight) with their backend, and the sums."""
+    """Tensors by their name in the graph (a tied head appears as output.weight) with their backend, and the sums.
+
+    `mixes` says of each block which types its tensors have and where they lie, in a form that compares equal for blocks
+    that are alike.
+    """
 
     places: dict[str, tuple[Tensor, int]]
     bytes_by_backend: tuple[int, ...]
-    host_alignment: int = field(default=32)
+    mixes: tuple[frozenset[tuple[str, int, int]], ...]
 
     def find(self, name: str) -> tf.Tensor | None:
         """The weight of that name as a graph leaf, or None."""
@@ -51,11 +55,15 @@ def place_weights(header: Header, shape: Shape, placement: Placement, backends: 
         tied = embedding[0]
         places["output.weight"] = (tied, _possible(tied, "output.weight", placement.backends[-1], backends, shape))
     sums = [0] * len(backends)
+    mixes: list[set[tuple[str, int, int]]] = [set() for _ in range(shape.layers)]
     for name, (t, backend) in places.items():
+        if name.startswith("blk."):
+            _, layer, rest = name.split(".", 2)
+            mixes[int(layer)].add((rest, t.type, backend))
         if backend == placement.cpu and name == "output.weight" and embedding is not None and t is embedding[0]:
             continue  # on the host the tied head is the embedding itself
         sums[backend] += stored_bytes(t, backends[backend])
-    return Weights(places, tuple(sums))
+    return Weights(places, tuple(sums), tuple(frozenset(m) for m in mixes))
 
 
 def stored_bytes(t: Tensor, backend: Backend) -> int:

@@ -1,0 +1,112 @@
+"""How many layers the runtime's own fit would place: full if it fits, else fewer from the back, experts first to go.
+
+A replay of common_params_fit_impl (common/fit.cpp, llama.cpp b10434) with the context given: it tries every layer on
+the devices; for a mixture of experts it then moves the experts of all blocks to the host; it fills the devices from the
+last to the first by false position. What it does with parts of one more block is left out: that is less than a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from qwenops.machine.types import Device
+from qwenops.memory.placement import Placement, place
+
+Measure = Callable[[Placement], Sequence[int]]
+
+
+@dataclass(frozen=True)
+class _Fill:
+    """Layers of each device, and how many of the last of them leave their experts on the host."""
+
+    layers: tuple[int, ...]
+    partial: tuple[int, ...]
+
+    def replaced(self, device: int, layers: int, partial: int) -> _Fill:
+        return _Fill(_put(self.layers, device, layers), _put(self.partial, device, partial))
+
+
+class Fit:
+    """One search. `measure` gives the bytes that each device must hold under a placement."""
+
+    def __init__(
+        self, blocks: int, devices: Sequence[Device], targets: Sequence[int], *, mixture: bool, measure: Measure
+    ) -> None:
+        self._blocks = blocks
+        self._devices = devices
+        self._targets = targets
+        self._mixture = mixture
+        self._measure = measure
+
+    def placement(self) -> Placement:
+        """The placement that meets every target, as full as the runtime would make it."""
+        full = place(self._blocks, self._blocks + 1, self._devices)
+        if all(used <= target for used, target in zip(self._measure(full), self._targets, strict=True)):
+            return full
+        none = _Fill((0,) * len(self._devices), (0,) * len(self._devices))
+        filled = self._fill_back_to_front(none)
+        if self._mixture and sum(filled.layers) == self._blocks + 1:
+            filled = self._give_experts_back(filled)
+        return self._placed(filled)
+
+    def _placed(self, fill: _Fill) -> Placement:
+        total = sum(fill.layers)
+        first = self._blocks + 1 - total
+        host_experts: set[int] = set()
+        for layers, left in zip(fill.layers, fill.partial, strict=True):
+            host_experts.update(range(first + layers - left, first + layers))
+            first += layers
+        shares = fill.layers if total else None
+        return place(
+            self._blocks, total, self._devices, shares=shares, host_experts=frozenset(host_experts - {self._blocks})
+        )
+
+    def _fill_back_to_front(self, fill: _Fill) -> _Fill:
+        last = len(self._devices) - 1
+        for device in range(last, -1, -1):
+            unplaced = self._blocks + 1 - sum(fill.layers[device + 1 :])
+            whole = 1 if device == last else 0  # the output layer has no experts to leave behind
+            make = partial(self._with_layers, fill, device, whole)
+            fill = make(self._most(unplaced, make, device))
+        return fill
+
+    def _with_layers(self, fill: _Fill, device: int, whole: int, n: int) -> _Fill:
+        return fill.replaced(device, n, max(0, n - whole) if self._mixture else 0)
+
+    def _give_experts_back(self, fill: _Fill) -> _Fill:
+        """All blocks are placed without experts: give whole blocks back, from the first on, until it is full."""
+        for device, left in enumerate(fill.partial):
+            make = partial(self._with_whole, fill, device)
+            fill = make(self._most(left, make, device))
+        return fill
+
+    def _with_whole(self, fill: _Fill, device: int, n: int) -> _Fill:
+        return fill.replaced(device, fill.layers[device], fill.partial[device] - n)
+
+    def _most(self, limit: int, make: Callable[[int], _Fill], device: int) -> int:
+        """The largest number that fits, by false position as the runtime searches it."""
+
+        def used(n: int) -> int:
+            return self._measure(self._placed(make(n)))[device]
+
+        target = self._targets[device]
+        if limit <= 0 or used(limit) <= target:
+            return max(limit, 0)
+        low, high = 0, limit
+        low_bytes, high_bytes = used(0), used(limit)
+        while high - low > 1:
+            span = max(1, high_bytes - low_bytes)
+            step = (high - low) * (target - low_bytes) // span
+            middle = low + min(max(step, 1), high - low - 1)
+            bytes_there = used(middle)
+            if bytes_there <= target:
+                low, low_bytes = middle, bytes_there
+            else:
+                high, high_bytes = middle, bytes_there
+        return low
+
+
+def _put(values: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:
+    return (*values[:at], value, *values[at + 1 :])
