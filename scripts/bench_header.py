@@ -23,11 +23,11 @@ LIMIT_MS, LIMIT_MIB = 60, 60
 
 _READ = """
 import json, sys, time
-t0 = time.perf_counter()
+t0 = time.process_time()
 {load}
-t1 = time.perf_counter()
+t1 = time.process_time()
 tensors = {read}
-t2 = time.perf_counter()
+t2 = time.process_time()
 with open("/proc/self/status") as f:
     peak = next((int(line.split()[1]) for line in f if line.startswith("VmHWM")), 0) / 1024
 print(json.dumps([(t1 - t0) * 1e3, (t2 - t1) * 1e3, peak, tensors]))
@@ -123,6 +123,7 @@ def page(found: dict[str, dict[str, float]], file_mib: float, repetitions: int) 
 Made by `python scripts/bench_header.py`. A GGUF with {TOKENS} tokens, {MERGES} merges, their token types and
 {int(ours["tensors"])} tensors ({file_mib:.1f} MiB), read by fresh processes in turn; the best of {repetitions} runs.
 Python {platform.python_version()}, {platform.system()} {platform.machine()}; the file is in the page cache.
+Times are processor time, so that other work on the machine does not count.
 
 | reader | import (ms) | read (ms) | peak memory of the process (MiB) |
 | --- | ---: | ---: | ---: |

@@ -153,7 +153,8 @@ def base_name(path: Path) -> str:
     stem = (shard_stem(path) or path.name.removesuffix(".gguf")).lower()
     label = label_in_name(path.name)
     if label:
-        stem = stem.replace(label.lower(), "").replace("fp16", "")
+        # "i1-" before a quant says that an importance matrix was used
+        stem = stem.replace(f"i1-{label.lower()}", "").replace(label.lower(), "").replace("fp16", "")
     return re.sub(r"[^a-z0-9]+", "", stem.replace("mmproj", "").replace("-model", ""))
 
 

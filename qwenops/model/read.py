@@ -22,6 +22,9 @@ from qwenops.model.quants import label_in_name, parameter_count, quality_rank, q
 from qwenops.model.split import first_shard, merged_header, shard_stem
 from qwenops.model.types import Header, Model
 
+_BESIDE_MODELS = ("adapter", "imatrix", "mmproj", "vocab")
+"""Values of general.type that lie in a model's folder without being one of its quants."""
+
 
 def read_model(path: Path | str, mmproj: Path | str | Literal["auto"] | None = "auto") -> Model:
     """Read a model from any of its files; `mmproj` names a projector, None wants none, "auto" looks beside it.
@@ -33,6 +36,10 @@ def read_model(path: Path | str, mmproj: Path | str | Literal["auto"] | None = "
         raise BadInput(f"{path} is a folder; give one file in it", do=f"ls {path}/*.gguf")
     header, shards = merged_header(path)
     _check_is_model(header)
+    return _model(path, header, shards, mmproj)
+
+
+def _model(path: Path, header: Header, shards: tuple[Path, ...], mmproj: Path | str | None) -> Model:
     model = Model(
         name=_name(header),
         architecture=header.architecture,
@@ -57,18 +64,24 @@ def read_variants(
 ) -> tuple[Model, ...]:
     """Read several quants of one model, from a folder or from files, the best quant first.
 
-    Projectors are passed over and shards joined. Raises BadInput, naming the odd one, when they are not one model.
+    Projectors, adapters and importance matrices in a folder are passed over, and shards joined. Raises BadInput,
+    naming the odd one, when they are not one model.
     """
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    files: dict[Path, Path] = {}
+    models: dict[Path, Model] = {}
     for path in (Path(p).expanduser() for p in given):
         for file in _model_files(path) if path.is_dir() else [path]:
-            files.setdefault(_identity(file), file)
-    if not files:
+            if _identity(file) in models:
+                continue
+            header, shards = merged_header(file)
+            if path.is_dir() and header.metadata.get("general.type") in _BESIDE_MODELS:
+                continue
+            _check_is_model(header)
+            models[_identity(file)] = _model(file, header, shards, mmproj)
+    if not models:
         raise BadInput(f"no model in {', '.join(str(p) for p in given)}", do="give a .gguf file, or a folder of them")
-    models = [read_model(f, mmproj) for f in files.values()]
-    _check_one_model(models)
-    return tuple(sorted(models, key=lambda m: (-quality_rank(m.quant), -m.file_bytes, m.path.name)))
+    _check_one_model(list(models.values()))
+    return tuple(sorted(models.values(), key=lambda m: (-quality_rank(m.quant), -m.file_bytes, m.path.name)))
 
 
 def model_key(model: Model) -> str:
@@ -95,11 +108,11 @@ def _check_is_model(header: Header) -> None:
             f"{header.path} is a projector, not a model",
             do=f"give the model's own file, and this one as: --mmproj {header.path}",
         )
-    if not isinstance(header.metadata.get("general.architecture"), str) or not header.architecture:
-        raise NotAGGUF(f"{header.path} does not say its architecture (general.architecture)", do="give a model file")
     kind = header.metadata.get("general.type", "model")
     if kind != "model":
         raise BadInput(f"{header.path} is of the type {kind!r}, not a model", do="give the model's own file")
+    if not isinstance(header.metadata.get("general.architecture"), str) or not header.architecture:
+        raise NotAGGUF(f"{header.path} does not say its architecture (general.architecture)", do="give a model file")
     if not header.tensors:
         raise BadInput(f"{header.path} holds no weights, only metadata", do="give the model's own file")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,5 +86,5 @@ def images(asked: dict[str, Any]) -> list[list[int]]:
 
 
 if __name__ == "__main__":
-    question = {"headers": headers, "projector": projector, "images": images}[sys.argv[1]]
-    print("\n" + json.dumps(question(json.load(sys.stdin))))
+    questions: dict[str, Callable[[Any], Any]] = {"headers": headers, "projector": projector, "images": images}
+    print("\n" + json.dumps(questions[sys.argv[1]](json.load(sys.stdin))))

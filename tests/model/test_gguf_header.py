@@ -80,8 +80,9 @@ def test_every_value_type_is_read_as_gguf_reads_it(tmp_path: Path) -> None:
     for kind, values in extremes.items():
         for i, value in enumerate(values):
             w.add_key_value(f"k.{kind.name}.{i}", value, kind)
-    for values in ([1, 2, 3], [1.5, 2.5], [True, False], ["a", "", "ü"]):
-        w.add_array(f"k.array.{type(values[0]).__name__}", values)
+    arrays: tuple[list[Any], ...] = ([1, 2, 3], [1.5, 2.5], [True, False], ["a", "", "ü"])
+    for array in arrays:
+        w.add_array(f"k.array.{type(array[0]).__name__}", array)
     w.add_tensor("t", np.zeros((2, 3), np.float32))
     finish(w)
     same_as_gguf(tmp_path / "a.gguf")
@@ -219,7 +220,7 @@ def value(raw: bytes, kind: int = ARRAY) -> Gguf:
     return Gguf(pairs=[string("general.architecture", "llama"), pair("k", kind, raw)], data_bytes=4096)
 
 
-LIES = {
+LIES: dict[str, tuple[bytes | Gguf, str]] = {
     "an empty file": (b"", "the file is empty"),
     "three bytes": (b"GGU", "the magic number would end at byte 4, but the file has 3"),
     "another magic": (b"ABCD" + bytes(60), r"begins with b'ABCD', not b'GGUF'"),

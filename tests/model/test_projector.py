@@ -26,7 +26,7 @@ def text_model(folder: Path, architecture: str, width: int, deepstack: int = 0, 
     keys: dict[str, int] = {f"{architecture}__embedding_length": width}
     if deepstack:
         keys[f"{architecture}__n_deepstack_layers"] = deepstack
-    return model_file(folder / name, architecture, **keys)
+    return model_file(folder / name, architecture, **keys)  # type: ignore[arg-type]
 
 
 def projector(folder: Path, kind: str, width: int, deepstack: int = 0, name: str = "mmproj-F16.gguf") -> Path:
@@ -188,6 +188,7 @@ def test_what_is_no_projector_is_refused(
         ("mmproj-Qwen3-VL-8B-Instruct-F16.gguf", "qwen3vl8binstruct"),
         ("Qwen3-VL-8B-Instruct.mmproj-fp16.gguf", "qwen3vl8binstruct"),
         ("Qwen3-VL-8B-Instruct-UD-Q4_K_XL-00001-of-00002.gguf", "qwen3vl8binstruct"),
+        ("Qwen3-VL-8B-Instruct.i1-IQ4_XS.gguf", "qwen3vl8binstruct"),
         ("mmproj-model-f16.gguf", ""),
         ("mmproj-BF16.gguf", ""),
     ],

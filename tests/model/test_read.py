@@ -28,7 +28,7 @@ def variant(folder: Path, quant: str, name: str = "Qwen3 VL 2B", **keys: int | s
         general__name=name,
         qwen3vl__embedding_length=64,
         qwen3vl__block_count=2,
-        **keys,  # type: ignore[arg-type]
+        **keys,
     )
 
 
@@ -115,6 +115,24 @@ def test_the_quants_of_a_folder_are_read_best_first(tmp_path: Path) -> None:
     models = read_variants(tmp_path)
     assert [m.quant for m in models] == ["F16", "Q8_0", "Q4_0"]
     assert all(m.projector and m.projector.path.name == "mmproj-F16.gguf" for m in models)
+
+
+def test_what_lies_beside_the_quants_is_passed_over_in_a_folder_and_refused_when_named(tmp_path: Path) -> None:
+    variant(tmp_path, "Q8_0")
+    matrix = Gguf(pairs=[string("general.type", "imatrix")]).write(tmp_path / "imatrix.gguf")
+    adapter = Gguf(pairs=[string("general.architecture", "qwen3vl"), string("general.type", "adapter")])
+    adapter.write(tmp_path / "lora.gguf")
+    assert [m.quant for m in read_variants(tmp_path)] == ["Q8_0"]
+    with pytest.raises(BadInput, match="imatrix"):
+        read_variants([tmp_path / "Qwen3-VL-2B-Q8_0.gguf", matrix])
+
+
+def test_a_broken_quant_in_a_folder_is_named(tmp_path: Path) -> None:
+    variant(tmp_path, "Q8_0")
+    broken = variant(tmp_path, "Q4_0")
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.raises(NotAGGUF, match=f"{broken.name} .* bytes are missing"):
+        read_variants(tmp_path)
 
 
 def test_quants_in_folders_of_their_own_are_found(tmp_path: Path) -> None:
