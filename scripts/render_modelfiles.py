@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenops.modelfile.context import OCR_ANSWER_TOKENS, RenderContext
-from qwenops.modelfile.families import chat_format, coordinates, prompts, requires
+from qwenops.modelfile.families import chat_format, hints, prompts, requires
 from qwenops.modelfile.render import render
 from qwenops.modelfile.sampling import sampling
 from qwenops.modelfile.types import Mode
@@ -126,7 +126,7 @@ def text_of(example: Example) -> str:
             format=chat_format(source.family, source.mode),
             requires=requires(source.family),
             prompts=prompts(source.family, example.task),
-            coordinates=coordinates(source.family),
+            hints=hints(source.family),
             summary=(
                 f"An example for a card of {example.card_gib} GiB. Put both files of "
                 f"huggingface.co/{source.repository} beside it; qwenops render plans one for your card.",

@@ -13,8 +13,8 @@ from qwenops.modelfile.families import (
     ChatFormat,
     Prompt,
     chat_format,
-    coordinates,
     family_of,
+    hints,
     mode_of,
     prompts,
     requires,
@@ -53,7 +53,7 @@ class RenderContext:
     format: ChatFormat = field(default_factory=lambda: ChatFormat(None, None, ""))
     requires: str | None = None
     prompts: tuple[Prompt, ...] = ()
-    coordinates: str | None = None
+    hints: tuple[str, ...] = ()
     system: str | None = None
     license: str | None = None
     messages: tuple[Message, ...] = ()
@@ -123,7 +123,7 @@ def context_for(
         format=chat_format(family, mode, has_chat_template=bool(model.header.metadata.get("tokenizer.chat_template"))),
         requires=requires(family),
         prompts=prompts(family, task) if model.projector or model.inline_vision else (),
-        coordinates=coordinates(family) if model.projector or model.inline_vision else None,
+        hints=hints(family) if model.projector or model.inline_vision else (),
         system=system,
         summary=tuple(summary),
     )

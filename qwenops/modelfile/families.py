@@ -93,19 +93,14 @@ def chat_format(family: str, mode: Mode, *, has_chat_template: bool = True) -> C
     )
 
 
-def title_of(family: str) -> str:
-    """The family as its makers write it."""
-    return str(_facts(family).get("title", family))
-
-
 def requires(family: str) -> str:
     """The oldest Ollama that a Modelfile of ours for this family was made for."""
     return str(_facts(family).get("requires", _REQUIRES))
 
 
-def coordinates(family: str) -> str | None:
-    """What the numbers of a box or point mean, where the makers say."""
-    return _facts(family).get("coordinates")
+def hints(family: str) -> tuple[str, ...]:
+    """What to know when this family is shown images through Ollama."""
+    return tuple(_facts(family).get("hints", ()))
 
 
 def prompts(family: str, task: str) -> tuple[Prompt, ...]:

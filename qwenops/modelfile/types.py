@@ -11,7 +11,6 @@ from qwenops.errors import BadInput
 
 Mode = Literal["instruct", "thinking"]
 Level = Literal["error", "warning"]
-Value = int | float | bool | str
 
 
 class CannotParse(BadInput):

@@ -11,7 +11,7 @@ import pytest
 from qwenops import paths
 from qwenops.errors import BadInput
 from qwenops.modelfile.context import RenderContext
-from qwenops.modelfile.families import chat_format, coordinates, prompts, requires
+from qwenops.modelfile.families import chat_format, hints, prompts, requires
 from qwenops.modelfile.grammar import parse
 from qwenops.modelfile.render import comment, render, template_names
 from qwenops.modelfile.sampling import Sampling, families, sampling
@@ -41,7 +41,7 @@ def context(family: str = "qwen3-vl", mode: Mode = "instruct", task: str = "ocr"
         format=chat_format(family, mode),
         requires=requires(family),
         prompts=prompts(family, task),
-        coordinates=coordinates(family),
+        hints=hints(family),
         summary=("RTX 3060, 12.0 GiB", "needs 9.71 GiB"),
     )
 
