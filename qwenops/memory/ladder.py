@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from qwenops.errors import BadInput, ChildDied, PartMissing
 from qwenops.machine.types import Device, Host
+from qwenops.memory.reserve import facts_of, fit_reserve
 from qwenops.memory.types import Band, LoadSettings, Need
 from qwenops.model.types import Model
+from qwenops.runtime.rules import projector_goes_to_cpu
 from qwenops.runtime.types import Runtime
 
 if TYPE_CHECKING:
@@ -44,6 +46,21 @@ def need(
     """
     if rung not in RUNGS:
         raise BadInput(f"{rung!r} is not a rung", do=f"--rung {'|'.join(r.replace(' ', '-') for r in RUNGS)}")
+    settings, reserve_bytes, notes = _as_placed(model, settings, devices, runtime, reserve_bytes)
+    answer = _from_rungs(model, settings, devices, host, runtime, rung, history, reserve_bytes)
+    return replace(answer, notes=(*notes, *answer.notes))
+
+
+def _from_rungs(
+    model: Model,
+    settings: LoadSettings,
+    devices: Sequence[Device],
+    host: Host | None,
+    runtime: Runtime | None,
+    rung: str,
+    history: History | None,
+    reserve_bytes: Mapping[str, int] | None,
+) -> Need:
     notes: list[str] = []
     if rung in ("auto", "measured"):
         found = _measured(model, settings, devices, runtime, history)
@@ -63,6 +80,30 @@ def need(
                 notes.append(f"the runtime was not asked: {why.message}")
     answer = _closed_form(model, settings, devices, host, reserve_bytes)
     return replace(answer, notes=(*notes, *answer.notes))
+
+
+def _as_placed(
+    model: Model,
+    settings: LoadSettings,
+    devices: Sequence[Device],
+    runtime: Runtime | None,
+    reserve_bytes: Mapping[str, int] | None,
+) -> tuple[LoadSettings, Mapping[str, int] | None, tuple[str, ...]]:
+    """The settings with the projector where Ollama will put it, whatever was hoped for.
+
+    It goes to the CPU when not every layer is on a device, or when a device has less free than its weights and 1 GiB.
+    """
+    if settings.projector_device == "cpu" or settings.outputs == "library" or not devices:
+        return settings, reserve_bytes, ()
+    facts = facts_of(model)
+    num_gpu = {"all": facts.layers, "auto": -1}.get(str(settings.gpu_layers), settings.gpu_layers)
+    why = projector_goes_to_cpu(facts, int(num_gpu), devices)
+    if why is None:
+        return settings, reserve_bytes, ()
+    placed = replace(settings, projector_device="cpu")
+    if reserve_bytes is not None:
+        reserve_bytes = fit_reserve(model, placed, devices, runtime.environment if runtime else {})
+    return placed, reserve_bytes, (f"Ollama puts the projector on the CPU ({why})",)
 
 
 def _measured(

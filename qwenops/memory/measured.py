@@ -13,6 +13,7 @@ from typing import Any
 from qwenops.history import History, LoadRow, key_of
 from qwenops.machine.types import Device
 from qwenops.memory.growth import grown_encoder
+from qwenops.memory.inline import inline_projector
 from qwenops.memory.probe_log import LoadLines
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need, Rung
 from qwenops.model.types import Model
@@ -133,11 +134,12 @@ def _with_largest_image(
     devices: Sequence[Device],
 ) -> tuple[tuple[DeviceNeed, ...], HostNeed]:
     """A load shows the encoder at its warm-up size: make it as large as the settings' largest image does."""
-    if model.projector is None:
+    projector = model.projector or inline_projector(model)
+    if projector is None:
         return needs, host
     at = next((i for i, n in enumerate(needs) if n.projector_bytes or n.encoder_bytes), None)
     on_device, on_host = grown_encoder(
-        model.projector,
+        projector,
         settings.image_tokens,
         devices[at] if at is not None else None,
         warm_device_bytes=needs[at].encoder_bytes if at is not None else 0,

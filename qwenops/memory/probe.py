@@ -18,6 +18,7 @@ from qwenops.machine.types import Device, Kind
 from qwenops.memory import probe_cache
 from qwenops.memory.ghost import make_ghost
 from qwenops.memory.growth import grown_encoder
+from qwenops.memory.inline import inline_projector
 from qwenops.memory.probe_log import FitLog, FitPass, first_trial_is_done, fit_is_done, parse_fit_log
 from qwenops.memory.probe_parts import (
     DeviceParts,
@@ -293,14 +294,15 @@ def _kind(name: str) -> Kind:
 
 def _vision(model: Model, settings: LoadSettings, fit: FitLog, chosen: FitPass) -> ProjectorParts | None:
     """The projector, with its encoder as large as the largest image makes it."""
-    if model.projector is None:
+    projector = model.projector or inline_projector(model)
+    if projector is None:
         return None
-    parts = projector_parts(model.projector.header, fit)
+    parts = projector_parts(projector.header, fit)
     if parts is None:
         return None
     row = chosen.row(parts.device) if parts.device else None
     device, host = grown_encoder(
-        model.projector,
+        projector,
         settings.image_tokens,
         Device(row.name, _kind(row.name), row.description, row.total_bytes or 0, row.free_bytes or 0) if row else None,
         warm_device_bytes=parts.encoder_bytes,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qwenops.memory.probe_log import BufferKind, Cache, FitLog, FitPass, MemoryRow
+from qwenops.memory.reserve import INLINE_PREFIXES
 from qwenops.memory.types import HostNeed
 from qwenops.model.types import Header, Model, Tensor
 from qwenops.units import MIB, pad
@@ -143,7 +144,8 @@ def _weights(model: Model, chosen: FitPass, row: MemoryRow) -> int | None:
     layers = {layer for layer, name in chosen.layer_devices if name == row.name}
     if not layers:
         return 0 if row.model_bytes == 0 else None
-    tensors = model.header.tensors
+    # Vision tensors inside the model's own file (as in Ollama's library) are the projector's, not the text model's.
+    tensors = [t for t in model.header.tensors if not t.name.startswith(INLINE_PREFIXES)]
     repeating = [t for t in tensors if (m := _BLOCK.match(t.name)) and int(m[1]) in layers]
     has_output = max(layer for layer, _ in chosen.layer_devices) in layers
     others = [t for t in tensors if has_output and not _BLOCK.match(t.name) and not _INPUT.match(t.name)]
