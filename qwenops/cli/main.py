@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Load a registered model and hold the plan against what is measured."),
     "list": ("list_", "List the models in the store, and whether their files are still true."),
     "show": ("show", "Show one model: settings, files, links."),
-    "remove": ("remove", "Remove a model from Ollama; your own files stay."),
+    "remove": ("remove", "Remove models from Ollama; your own files stay."),
     "bench": ("bench", "Measure prompt and generation speed of one or more variants."),
     "machine": ("machine", "Show devices, memory and the runtime that were found."),
     "doctor": ("doctor", "Find what stands in the way, with evidence and the command that mends it."),

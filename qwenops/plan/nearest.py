@@ -2,94 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
 
+from qwenops.memory.types import LoadSettings
 from qwenops.plan.search import Scene, refit
-from qwenops.plan.types import Choice, Judged, Other
+from qwenops.plan.types import Choice, Other
 
 IMAGE_STEPS = (2048, 1024)
+ENOUGH = 3
+
+
+@dataclass(frozen=True)
+class Sacrifice:
+    """Something given up: how the choice changes, and what it costs the user."""
+
+    choice: Choice
+    why: str
+    cost: str
+
+
+Way = Callable[[Choice, Scene], Iterator[Sacrifice]]
 
 
 def nearest(choices: tuple[Choice, ...], scene: Scene) -> tuple[Other, ...]:
-    """Every way out that fits, over the given variants: best quant first, the smallest sacrifice first.
+    """Ways out that fit: single sacrifices first, then pairs, and last the split between device and CPU.
 
-    At most one suggestion of each sort, since the same sacrifice with a better quant is always the better one.
+    For each sacrifice the best quant with which it is enough, since the same sacrifice with a better quant is always
+    the better offer.
     """
+    ways: tuple[Way, ...] = (_fewer_image_tokens, _one_image, _smaller_kv, _projector_on_host)
     found: list[Other] = []
-    for way in (_fewer_image_tokens, _one_image, _smaller_kv, _projector_on_host, _fewer_layers):
-        hit = next((other for choice in choices for other in way(choice, scene) if other.judged.fits == "yes"), None)
-        if hit:
-            found.append(hit)
-    return tuple(found)
+    for count in (1, 2, 3):
+        if len(found) >= ENOUGH - 1:
+            break
+        for together in combinations(ways, count):
+            hit = next((other for choice in choices if (other := _first_fit(choice, together, scene))), None)
+            if hit:
+                found.append(hit)
+    split = max(
+        (other for choice in choices if (other := _split(choice, scene))),
+        key=lambda other: other.judged.need.layers.on_device / other.judged.need.layers.total,
+        default=None,
+    )
+    return (*found[:ENOUGH], split) if split else tuple(found[:ENOUGH])
 
 
-def _fewer_image_tokens(choice: Choice, scene: Scene) -> Iterator[Other]:
-    settings = choice.settings
-    if scene.wish.image_tokens or scene.wish.num_ctx or not choice.images:
+def _first_fit(choice: Choice, together: tuple[Way, ...], scene: Scene) -> Other | None:
+    """The mildest form of several sacrifices at once that fits."""
+    for taken in _apply(choice, together, scene):
+        judged = scene.weigh(taken[-1].choice, scene.quick)
+        if judged.fits == "yes":
+            return Other(judged, why=", ".join(t.why for t in taken), cost="; ".join(t.cost for t in taken))
+    return None
+
+
+def _apply(choice: Choice, together: tuple[Way, ...], scene: Scene) -> Iterator[tuple[Sacrifice, ...]]:
+    first, *rest = together
+    for taken in first(choice, scene):
+        if not rest:
+            yield (taken,)
+            continue
+        for more in _apply(taken.choice, tuple(rest), scene):
+            yield (taken, *more)
+
+
+def _fewer_image_tokens(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
+    if scene.wish.image_tokens or not choice.images:
         return
     for tokens in IMAGE_STEPS:
-        if tokens >= settings.image_tokens:
-            continue
-        floor = replace(scene.profile, images=choice.images).floor(sees=True, image_tokens=tokens)
-        other = refit(choice, scene, replace(settings, image_tokens=tokens, num_ctx=floor))
-        yield Other(
-            _weigh(other, scene),
-            why=f"images of at most {tokens} tokens",
-            cost=f"a large page is scaled down to {tokens} tokens ({tokens * 1024 / 1e6:.1f} megapixels)",
+        if tokens < choice.settings.image_tokens:
+            settings = replace(choice.settings, image_tokens=tokens)
+            yield Sacrifice(
+                _at_floor(refit(choice, scene, settings), scene),
+                f"images of at most {tokens} tokens",
+                f"a large page is scaled down to about {tokens * 1024 / 1e6:.1f} megapixels",
+            )
+
+
+def _one_image(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
+    if choice.images > 1 and scene.wish.images is None:
+        yield Sacrifice(
+            _at_floor(replace(choice, images=1), scene), "one image at a time", "no room for two in one chat"
         )
 
 
-def _one_image(choice: Choice, scene: Scene) -> Iterator[Other]:
-    if choice.images <= 1 or scene.wish.images is not None or scene.wish.num_ctx:
+def _smaller_kv(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
+    plain = choice.settings.kv_type_k in {"f16", "bf16", "f32"}
+    if scene.wish.kv_type or not plain or choice.settings.flash_attn == "off":
         return
-    floor = replace(scene.profile, images=1).floor(sees=True, image_tokens=choice.settings.image_tokens)
-    other = replace(refit(choice, scene, replace(choice.settings, num_ctx=floor)), images=1)
-    yield Other(_weigh(other, scene), why="one image at a time", cost="two pictures in one question are cut off")
-
-
-def _smaller_kv(choice: Choice, scene: Scene) -> Iterator[Other]:
-    if scene.wish.kv_type or choice.settings.kv_type_k not in {"f16", "bf16", "f32"}:
-        return
-    if choice.settings.flash_attn == "off":
-        return
-    other = refit(choice, scene, replace(choice.settings, kv_type_k="q8_0", kv_type_v="q8_0"))
-    yield Other(
-        _weigh(other, scene),
-        why="KV cache in q8_0",
-        cost="the setting is the server's, for all its models; the loss is small but not measured here",
+    settings = replace(choice.settings, kv_type_k="q8_0", kv_type_v="q8_0")
+    yield Sacrifice(
+        refit(choice, scene, settings),
+        "KV cache in q8_0",
+        "the setting is for all models of the server; its loss is not measured here",
     )
 
 
-def _projector_on_host(choice: Choice, scene: Scene) -> Iterator[Other]:
+def _projector_on_host(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
     if not choice.model.projector or choice.settings.projector_device == "cpu" or not scene.ground.devices:
         return
-    other = refit(choice, scene, replace(choice.settings, projector_device="cpu"))
-    yield Other(
-        _weigh(other, scene),
-        why="projector on the CPU",
-        cost="every image takes several seconds more (not measured here)",
+    settings = replace(choice.settings, projector_device="cpu")
+    yield Sacrifice(
+        refit(choice, scene, settings), "projector on the CPU", "every image takes seconds more (not measured here)"
     )
 
 
-def _fewer_layers(choice: Choice, scene: Scene) -> Iterator[Other]:
+def _split(choice: Choice, scene: Scene) -> Other | None:
     """Part of the layers on the CPU, as the runtime's own fit would split them.
 
     No num_gpu is written: Ollama moves a projector to the CPU where num_gpu is partial, and its fit knows the free
     memory at the time of the load better than a number that was pinned before it.
     """
     if not scene.ground.devices:
-        return
-    other = refit(choice, scene, replace(choice.settings, gpu_layers="auto"))
-    judged = _weigh(other, scene)
+        return None
+    judged = scene.weigh(refit(choice, scene, replace(choice.settings, gpu_layers="auto")), scene.quick)
     layers = judged.need.layers
-    if 0 < layers.on_device < layers.total:
-        yield Other(
-            judged,
-            why=f"{layers.on_device} of {layers.total} layers on the device, as Ollama would split them",
-            cost="generation slows with every layer on the CPU (not measured here)",
-        )
+    if judged.fits != "yes" or not 0 < layers.on_device < layers.total:
+        return None
+    return Other(
+        judged,
+        why=f"{layers.on_device} of {layers.total} layers on the device, as Ollama would split them",
+        cost="generation slows with every layer on the CPU (not measured here)",
+    )
 
 
-def _weigh(choice: Choice, scene: Scene) -> Judged:
-    return scene.weigh(choice, scene.quick)
+def _at_floor(choice: Choice, scene: Scene) -> Choice:
+    """The smallest context that holds the task with these images, unless the context was pinned."""
+    if scene.wish.num_ctx:
+        return choice
+    settings: LoadSettings = choice.settings
+    task = replace(scene.profile, images=choice.images)
+    floor = task.floor(sees=choice.images > 0, image_tokens=settings.image_tokens)
+    return replace(choice, settings=replace(settings, num_ctx=min(floor, settings.num_ctx)))

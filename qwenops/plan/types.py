@@ -43,8 +43,8 @@ class Choice:
     num_gpu: int | None = None
     server_settings: tuple[tuple[str, str], ...] = ()
 
-    def as_data(self) -> dict[str, Any]:
-        """Plain JSON values of the "choice" of "qwenops.plan/1"."""
+    def as_data(self, on_device: int) -> dict[str, Any]:
+        """Plain JSON values of the "choice" of "qwenops.plan/1"; `on_device` is what gpu_layers comes to."""
         projector = self.model.projector
         device = None if projector is None else self.settings.projector_device
         return {
@@ -56,7 +56,7 @@ class Choice:
             "ubatch": self.settings.ubatch,
             "image_tokens": self.settings.image_tokens if projector else 0,
             "images": self.images,
-            "gpu_layers": self.settings.gpu_layers,
+            "gpu_layers": on_device,
             "num_gpu": self.num_gpu,
             "projector": str(projector.path) if projector else None,
             "projector_device": device,
@@ -87,7 +87,7 @@ class Other:
     def as_data(self) -> dict[str, Any]:
         """Plain JSON values: the choice, its size, the reason."""
         return {
-            **self.judged.choice.as_data(),
+            **self.judged.choice.as_data(self.judged.need.layers.on_device),
             "fits": self.judged.fits,
             "total_device_bytes": self.judged.need.total_device_bytes,
             "short_bytes": self.judged.short_bytes,
@@ -117,7 +117,7 @@ class Plan:
         return {
             "profile": self.profile,
             "fits": self.fits,
-            "choice": chosen.choice.as_data() if chosen else None,
+            "choice": chosen.choice.as_data(chosen.need.layers.on_device) if chosen else None,
             "need": chosen.need.as_data(model_entry(chosen.choice.model)) if chosen else None,
             "runtime_keeps_all": chosen.runtime_keeps_all if chosen else None,
             "spare_bytes": chosen.spare_bytes if chosen else 0,
