@@ -92,14 +92,14 @@ EXAMPLES = (
     Example("qwen3-vl-8b-instruct", "Q4_K_M", "ocr", 12, 17664),
     Example("qwen3-vl-8b-instruct", "Q4_K_M", "analysis", 12, 16384),
     Example("qwen3-vl-8b-instruct", "Q4_K_M", "compare", 12, 16384),
-    Example("qwen3-vl-8b-instruct", "Q8_0", "chat", 16, 20480, num_gpu=37),
-    Example("qwen3-vl-8b-instruct", "Q8_0", "ocr", 16, 20480, num_gpu=37),
+    Example("qwen3-vl-8b-instruct", "Q8_0", "chat", 16, 32768, num_gpu=37),
+    Example("qwen3-vl-8b-instruct", "Q8_0", "ocr", 16, 32768, num_gpu=37),
     Example("qwen3-vl-8b-instruct", "Q8_0", "chat", 24, 32768),
     Example("qwen3-vl-8b-instruct", "Q8_0", "ocr", 24, 32768),
     Example("qwen3-vl-8b-thinking", "Q4_K_M", "analysis", 12, 16384),
     Example("qwen2.5-vl-7b-instruct", "Q4_K_M", "ocr", 12, 17664),
     Example("qwen3.5-9b", "Q4_K_M", "analysis", 12, 32768),
-    Example("qwen3.6-27b", "Q4_K_M", "chat", 24, 16384, num_gpu=65),
+    Example("qwen3.6-27b", "Q4_K_M", "chat", 24, 32768),
 )
 
 
