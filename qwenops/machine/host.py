@@ -15,9 +15,6 @@ from pathlib import Path
 from qwenops.errors import BadInput, NotAllowed
 from qwenops.machine.types import Host
 
-# A v1 group without a limit says 2**63 - 1 rounded down to a page; nothing real is anywhere near it.
-_NO_LIMIT = 1 << 60
-
 
 def read_host(root: Path = Path("/")) -> Host:
     """The memory and cores of this machine, after cgroup limits and CPU affinity.
@@ -72,8 +69,8 @@ def _memory_limit(root: Path) -> tuple[int | None, int | None]:
     room: int | None = None
     for version, group in _groups(root, "memory"):
         here = _limit_v2(group) if version == 2 else _number(group / "memory.limit_in_bytes")
-        if here is None or here >= _NO_LIMIT:
-            continue
+        if here is None:
+            continue  # a v1 group without a limit says 2**63 less a page, which limits nothing either
         used = _number(group / ("memory.current" if version == 2 else "memory.usage_in_bytes")) or 0
         left = max(0, here - max(0, used - _reclaimable(group)))
         limit = here if limit is None else min(limit, here)
@@ -181,9 +178,8 @@ def _below(path: str, top: str) -> str:
 
 
 def _upwards(mounted: Path, path: str) -> Iterator[Path]:
+    """The group and each one above it up to the mount; a path of another namespace is not there, its mount is."""
     group = mounted / path.strip("/")
-    if ".." in group.parts or not group.is_dir():
-        group = mounted  # another namespace's path: what is mounted is all that can be asked
     yield group
     while group != mounted:
         group = group.parent

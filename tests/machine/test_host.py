@@ -115,6 +115,11 @@ def test_a_container_finds_its_limit_at_the_mount(root: Path, group: str, top: s
     assert read_host(root).cgroup_limit_bytes == GIB
 
 
+def test_a_group_below_the_one_that_the_mount_shows_is_found(root: Path) -> None:
+    v2(root, "/docker/abc/job", {"memory.max": str(2 * GIB), "job/memory.max": str(GIB)}, "/docker/abc")
+    assert read_host(root).cgroup_limit_bytes == GIB
+
+
 def test_version_1_counts_with_its_own_names(root: Path) -> None:
     memory = "sys/fs/cgroup/memory"
     write(

@@ -298,9 +298,12 @@ def test_processes_that_may_not_be_seen_are_one_note(nvml: FakeNvml, root: Path)
 
 def test_a_process_is_named_once_with_the_most_that_any_list_says(nvml: FakeNvml, root: Path) -> None:
     me = os.getpid()
-    lines = f"process = graphics {me} -\nprocess = compute {me} {300 * MIB}\nprocess = graphics 1 {5 * MIB}\n"
+    lines = (
+        f"process = graphics {me} -\nprocess = compute {me} {300 * MIB}\n"
+        f"process = graphics 1 {5 * MIB}\nprocess = compute 1 {9 * MIB}\n"
+    )
     processes = only(nvml.detect(scenario(RTX_3060 + lines), root))["processes"]
-    assert [(p["pid"], p["used_bytes"]) for p in processes] == [(1, 5 * MIB), (me, 300 * MIB)]
+    assert [(p["pid"], p["used_bytes"]) for p in processes] == [(1, 9 * MIB), (me, 300 * MIB)]
     assert processes[1]["name"] == Path(f"/proc/{me}/comm").read_text().strip()
 
 

@@ -66,6 +66,7 @@ def told(device: Device) -> tuple[str, str, int, int]:
         ("vulkan:RX 7900 XTX", [("Vulkan0", "RX 7900 XTX", 24560, 24560 - HELD)]),
         ("H100 80GB", [("CUDA0", "H100", 81559, 81559 - HELD_DATACENTER)]),
         ("NVIDIA A100-SXM4-80GB", [("CUDA0", "A100", 81920, 81920 - HELD_DATACENTER)]),
+        ("A10G", [("CUDA0", "A10G", 23028, 23028 - HELD_DATACENTER)]),
         ("B200 192GB", [("CUDA0", "B200", 183359, 183359 - HELD_DATACENTER)]),
         ("H200 141GB", [("CUDA0", "H200", 143771, 143771 - HELD_DATACENTER)]),
         ("RTX 3060 12288MiB", [("CUDA0", "RTX 3060", 12288, 12288 - HELD)]),
