@@ -42,7 +42,7 @@ def family_of(model: Model) -> str:
     """The family by architecture, and by name where an architecture serves several.
 
     "qwen2.5-vl", "qwen3-vl", "qwen3.5", "qwen3.6", "qwen3.8", "qwen3", "qwen2", "llama"; any other model is of the
-    family that its architecture names, for which nothing is claimed.
+    family that its architecture names, or "other", and nothing is claimed for it.
     """
     architecture = model.architecture
     if architecture in ("qwen3vl", "qwen3vlmoe"):
@@ -58,7 +58,7 @@ def family_of(model: Model) -> str:
         return f"qwen3.{found.group(1)}" if found else "qwen3.5"
     if architecture in ("qwen3", "qwen3moe"):
         # Many models of other makers have this architecture; only Qwen's own values are known.
-        return "qwen3" if _QWEN3.search(_names(model)) else architecture
+        return "qwen3" if _QWEN3.search(_names(model)) else "other"
     return architecture
 
 
