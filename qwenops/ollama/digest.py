@@ -95,7 +95,7 @@ def _read(path: Path, progress: Progress) -> Digested | None:
     with path.open("rb", buffering=0) as file:
         before = Stamp.of(os.fstat(file.fileno()))
         done = 0
-        while count := file.readinto(buffer):
+        while done <= before.size and (count := file.readinto(buffer)):
             hasher.update(buffer[:count])
             done += count
             progress(f"reading {path.name}", done, before.size)

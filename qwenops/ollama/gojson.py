@@ -31,11 +31,10 @@ def _encode(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    # Go leaves \b and \f to their six-character forms before 1.22 and not after; nobody writes them in a Modelfile.
     text = json.dumps(value, ensure_ascii=False)
     for character, escape in _ESCAPES.items():
         text = text.replace(character, escape)
-    return text.replace("\x7f", "\x7f")
+    return text
 
 
 def _float32(value: float) -> str:
@@ -51,14 +50,12 @@ def _float32(value: float) -> str:
 
 
 def _go_notation(text: str) -> str:
-    # Go switches to an exponent below 1e-6 and writes it without a leading zero.
-    number = float(text)
+    """Go writes an exponent only below 1e-6 and from 1e21 on, and a negative one without a leading zero."""
     if "e" not in text:
         return text
-    mantissa, exponent = text.split("e")
-    if 1e-6 <= abs(number) < 1e21:
-        digits = len(mantissa.replace(".", "").replace("-", "")) - 1
-        return f"{number:.{max(0, digits - int(exponent))}f}"
-    return f"{mantissa}e{'-' if int(exponent) < 0 else '+'}{abs(int(exponent)):02d}".replace("e-0", "e-").replace(
-        "e+0", "e+"
-    )
+    mantissa, _, exponent = text.partition("e")
+    power = int(exponent)
+    if -6 <= power < 21:
+        digits = len(mantissa.replace(".", "").replace("-", ""))
+        return f"{float(text):.{max(0, digits - 1 - power)}f}"
+    return f"{mantissa}e{power}" if power < 0 else f"{mantissa}e+{power:02d}"

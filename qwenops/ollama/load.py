@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from qwenops.errors import CheckFailed
 from qwenops.machine.types import Device
 from qwenops.memory.probe_log import LoadLines, parse_load_log
+from qwenops.memory.types import Layers
 from qwenops.ollama import serverlog
 from qwenops.ollama.types import Progress, silent
 from qwenops.runtime.client import Client
@@ -40,6 +41,14 @@ class Loaded:
     projector_moved: str | None = None
     gained_bytes: Mapping[str, int] = field(default_factory=dict)
     others: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> Layers | None:
+        """Layers on devices. llama-server logs "offloaded 5/5" on a machine without a GPU as well: buffers decide."""
+        if self.lines is None or self.lines.layers is None:
+            return None
+        on_a_device = any(b.kind == "model" and not b.on_host for b in self.lines.buffers)
+        return self.lines.layers if on_a_device else Layers(0, self.lines.layers.total)
 
 
 def load_alone(

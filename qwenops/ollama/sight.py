@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qwenops.errors import BadInput, CheckFailed
@@ -107,10 +107,7 @@ def look(
     progress(f"asking {wanted} without a picture", 0, 0)
     blind = _ask(client, wanted, None, think, tokens=1)
     progress(f"showing {wanted} a picture", 0, 0)
-    try:
-        seeing = _ask(client, wanted, png, think, tokens=_ANSWER_TOKENS)
-    except ServerRefused as refused:
-        raise _not_taken(wanted, refused) from None
+    seeing = _show(client, wanted, png, think)
     return Sight(
         word=word,
         answer=seeing.text.strip(),
@@ -142,6 +139,19 @@ def made_up_word(seed: int | None = None) -> str:
     chance = random.Random(seed)
     letters = "".join(chance.choice(CONSONANTS) + chance.choice(VOWELS) for _ in range(3))
     return f"{letters} {''.join(chance.choice(DIGITS) for _ in range(3))}"
+
+
+def _show(client: Client, name: str, png: bytes, think: bool | None) -> Generation:
+    """The answer to the picture; empty where the server could not make sense of what the model wrote."""
+    try:
+        try:
+            return _ask(client, name, png, think, tokens=_ANSWER_TOKENS)
+        except ServerRefused as refused:
+            if "does not match the expected" not in refused.text:
+                raise
+            return replace(_ask(client, name, png, think, tokens=1), text="")
+    except ServerRefused as refused:
+        raise _not_taken(name, refused) from None
 
 
 def _ask(client: Client, name: str, picture: bytes | None, think: bool | None, *, tokens: int) -> Generation:

@@ -75,7 +75,7 @@ class Verified:
 
     def as_data(self) -> dict[str, Any]:
         """Plain JSON values."""
-        loaded, layers = self.loaded, self.loaded.lines.layers if self.loaded.lines else None
+        loaded, layers = self.loaded, self.loaded.layers
         return {
             "name": self.name,
             "ok": self.ok,
@@ -145,7 +145,7 @@ def verify(name: str, runtime: Runtime, need: Need | None, loaded: Loaded) -> Ve
 
 def _layers(name: str, need: Need | None, loaded: Loaded, runtime: Runtime) -> Check:
     """Layers that the plan has on devices must be there; without a plan, all of them wherever there is a device."""
-    seen = loaded.lines.layers if loaded.lines else None
+    seen = loaded.layers
     if need is not None:
         wanted, total = need.layers.on_device, need.layers.total
     else:

@@ -33,9 +33,7 @@ def store_alone(folder: Path) -> Runtime:
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder with its inode and size."""
-    return {
-        str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_size) for p in folder.rglob("*") if p.is_file()
-    }
+    return {str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
 
 
 def minimal_gguf(path: Path, *, architecture: str = "llama", extra: int = 0, seed: int = 1) -> Path:
