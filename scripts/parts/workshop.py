@@ -86,7 +86,7 @@ class Workshop:
             stamp = json.loads((self.layout.stamps / f"{name}.json").read_text())
         except (OSError, ValueError):
             return False
-        if stamp.get("key") != key or not all(path.exists() for path in products):
+        if not isinstance(stamp, dict) or stamp.get("key") != key or not all(path.exists() for path in products):
             return False
         return not native or set(stamp.get("cpu", ())) <= cpu_features()
 
@@ -120,7 +120,7 @@ class Workshop:
                     try:
                         process.wait(HEARTBEAT_SECONDS)
                     except subprocess.TimeoutExpired:
-                        say(f"    {time.monotonic() - began:4.0f} s  {_last_line(path)}")
+                        say(f"    {time.monotonic() - began:4.0f} s  {_last_line(path)}".rstrip())
             except BaseException:
                 process.terminate()
                 process.wait()
