@@ -94,8 +94,9 @@ def keep_alive_s(environment: Mapping[str, str]) -> float:
     parsed = parse_duration(text) if text else None
     if parsed is not None:
         seconds = parsed
-    elif re.match(r"^[+-]?[0-9]+$", text):
-        seconds = float(text)
+    elif re.match(r"^[+-]?[0-9]+$", text) and -(2**63) <= int(text) < 2**63:
+        # Nanoseconds in 64 bits: what is beyond three hundred years wraps round, as in Go.
+        seconds = ((int(text) * 10**9 + 2**63) % 2**64 - 2**63) / 1e9
     return FOREVER if seconds < 0 else seconds
 
 
