@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -94,5 +95,15 @@ def _with_needs(names: Iterable[str]) -> set[str]:
     return wanted
 
 
+def _leave(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    # So that a stopped run stops its compilers too.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("parts: stopped; what was finished is kept")
+        sys.exit(130)

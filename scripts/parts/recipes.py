@@ -160,8 +160,8 @@ def _built_wheel(workshop: Workshop, package: tuple[str, str], env: dict[str, st
         return kept[0]
     _need_a_compiler(workshop)
     jobs = str(os.cpu_count() or 2)
-    build = {"CMAKE_BUILD_PARALLEL_LEVEL": jobs, "LLAMA_CPP_BUILD_JOBS": jobs, **env}
     with workshop.draft() as draft:
+        build = {"CMAKE_BUILD_PARALLEL_LEVEL": jobs, "LLAMA_CPP_BUILD_JOBS": jobs, "TMPDIR": str(draft), **env}
         # No cache: pip's may hold a wheel that was built with other flags or for another processor.
         workshop.pip(
             name,

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,7 @@ class Workshop:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             try:
                 while process.poll() is None:
@@ -122,7 +124,8 @@ class Workshop:
                     except subprocess.TimeoutExpired:
                         say(f"    {time.monotonic() - began:4.0f} s  {_last_line(path)}".rstrip())
             except BaseException:
-                process.terminate()
+                # A compiler is a tree of processes; none of it may go on behind our back.
+                os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
                 raise
         output = path.read_text("utf-8", "replace")

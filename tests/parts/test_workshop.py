@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,21 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
     return Workshop(Layout(tmp_path / "parts"))
+
+
+def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def _pytest(folder: Path, ci: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -103,6 +120,23 @@ def test_a_second_run_waits_for_the_first(workshop: Workshop, tmp_path: Path) ->
         with workshop.locked():
             assert time.monotonic() - began > 0.5
             assert first.wait(10) == 0
+
+
+def test_a_stopped_run_stops_the_whole_tree_it_started(tmp_path: Path) -> None:
+    # The script that is run starts a process below it, as a compiler does.
+    tree = f"sleep 60 & echo $! > {tmp_path}/draft; mv {tmp_path}/draft {tmp_path}/child; wait"
+    maker = (
+        "import signal, sys; from pathlib import Path; from scripts.parts.layout import Layout;"
+        "from scripts.parts.workshop import Workshop; from scripts.parts.__main__ import _leave\n"
+        "signal.signal(signal.SIGTERM, _leave)\n"
+        "Workshop(Layout(Path(sys.argv[1]))).run('tree', ['sh', '-c', sys.argv[2]])"
+    )
+    with subprocess.Popen([sys.executable, "-c", maker, str(tmp_path / "parts"), tree], cwd=CHECKOUT) as stopped:
+        _until((tmp_path / "child").exists)
+        child = int((tmp_path / "child").read_text())
+        stopped.terminate()
+        assert stopped.wait(30) == 128 + signal.SIGTERM
+    _until(lambda: not _runs(child))
 
 
 def test_what_a_killed_run_left_is_swept_away(workshop: Workshop) -> None:
