@@ -69,7 +69,7 @@ def main() -> int:
             _say(f"\n{number}  qwenops {shlex.join(words)}")
             if words[0] == "up" and "ocr" in words and ollama.url:
                 _say("   It is shown a picture at the end: seconds on a GPU, one to three minutes on one in software.")
-            codes[name] = subprocess.run([QWENOPS, *words], env=dict(ollama.env), stdin=subprocess.DEVNULL).returncode
+            codes[name] = _qwenops(ollama, *words).returncode
         _summary(ollama, codes, can_bench, time.monotonic() - began)
     return max(codes.values(), default=0)
 
@@ -200,8 +200,13 @@ def _serve_line(ollama: Ollama) -> str:
     return " ".join([*given, shlex.quote(program)])
 
 
+def _qwenops(ollama: Ollama, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "qwenops", *words]
+    return subprocess.run(command, cwd=CHECKOUT, env=dict(ollama.env), stdin=subprocess.DEVNULL, **options)
+
+
 def _asked_as_json(ollama: Ollama, command: str) -> dict[str, Any]:
-    asked = subprocess.run([QWENOPS, command, "--json"], env=dict(ollama.env), capture_output=True, text=True)
+    asked = _qwenops(ollama, command, "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         return dict(json.loads(asked.stdout))
     except ValueError:
