@@ -10,12 +10,14 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwenops.errors import PartMissing
 from qwenops.machine.types import Device, Kind
-from qwenops.memory import probe_cache
+from qwenops.memory import probe_cache, probe_question
+from qwenops.memory.backends import backend_of, encoder_host_backend
+from qwenops.memory.encoder import WARMUP_TOKENS, encoder_of
 from qwenops.memory.ghost import make_ghost
 from qwenops.memory.growth import grown_encoder
 from qwenops.memory.inline import inline_projector
@@ -27,19 +29,14 @@ from qwenops.memory.probe_parts import (
     host_parts,
     projector_parts,
 )
+from qwenops.memory.probe_question import Question, question_of
 from qwenops.memory.probe_run import listen, scratch_folder
-from qwenops.memory.reserve import facts_of
 from qwenops.memory.types import Band, DeviceNeed, Layers, LoadSettings, Need, Rung
-from qwenops.model.types import Model
-from qwenops.runtime.facts import ModelFacts, RunOptions
+from qwenops.model.types import Model, Projector
 from qwenops.runtime.find import this_os
-from qwenops.runtime.fit_target import fit_target_bytes
-from qwenops.runtime.flags import flags_of, server_environment
-from qwenops.runtime.rules import ServerLoad, resolve_load
 from qwenops.runtime.types import Runtime
 from qwenops.units import MIB
 
-_OS = this_os()
 _KINDS: tuple[tuple[str, Kind], ...] = (
     ("CUDA", "cuda"),
     ("ROCm", "rocm"),
@@ -48,9 +45,6 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ("MTL", "metal"),
     ("Metal", "metal"),
 )
-# What belongs to the server's environment, and must not leak in from the shell that runs qwenops.
-_THE_SERVERS_OWN = re.compile(r"^(OLLAMA_|LLAMA_ARG_|GGML_|CUDA_VISIBLE|HIP_VISIBLE|ROCR_VISIBLE|GPU_DEVICE_ORDINAL)")
-_CHANGES_NO_MEMORY = frozenset({"OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_DEBUG", "OLLAMA_KEEP_ALIVE", "OLLAMA_ORIGINS"})
 _TROUBLE = re.compile(r"error|failed|unknown model architecture|unsupported|invalid argument", re.IGNORECASE)
 _UNREACHABLE = {
     "container": "the Ollama server is in a container, where its llama-server cannot be started from here",
@@ -58,15 +52,6 @@ _UNREACHABLE = {
     "wsl": "the Ollama server is on the other side of WSL",
     "none": "no Ollama server was found",
 }
-
-
-@dataclass(frozen=True)
-class _Question:
-    """One start of llama-server: the model's facts, the load as Ollama would resolve it, the options behind it."""
-
-    facts: ModelFacts
-    load: ServerLoad
-    options: RunOptions
 
 
 def probe(
@@ -79,14 +64,15 @@ def probe(
 ) -> Need:
     """What a load of `model` under `settings` takes on each device and on the host, asked of the runtime itself.
 
-    Sizes in bytes; each part within 1 MiB of the buffer that a load then makes. `devices` are those the load may use
-    (the runtime's own where None), and their free figures are the ones returned.
-    Raises PartMissing, saying why, where the runtime cannot be asked or gives no answer that is understood.
+    Sizes in bytes; each part within 1 MiB of the buffer that a load then makes, the encoder's growth beyond its size
+    at load by the closed form. `devices` are those the load may use (the runtime's own where None), and their free
+    figures are the ones returned. Raises PartMissing, saying why, where the runtime cannot be asked or gives no answer
+    that is understood.
     """
     server = _askable(runtime, settings)
     seen = tuple(devices) if devices is not None else runtime.devices
-    question = _question(model, settings, runtime, seen)
-    key = None if settings.gpu_layers == "auto" else _key(model, settings, runtime, server, question)
+    question = question_of(model, settings, runtime, seen)
+    key = probe_question.key(model, settings, runtime, server, question)
     answer = probe_cache.read(key, settings) if key else None
     if answer is None:
         answer = _ask(model, settings, runtime, server, question, timeout_s)
@@ -108,67 +94,21 @@ def _askable(runtime: Runtime, settings: LoadSettings) -> Path:
     return server
 
 
-def _question(model: Model, settings: LoadSettings, runtime: Runtime, seen: Sequence[Device]) -> _Question:
-    facts = facts_of(model)
-    num_gpu = {"all": facts.layers, "auto": -1}.get(str(settings.gpu_layers), settings.gpu_layers)
-    options = RunOptions(
-        num_ctx=settings.num_ctx,
-        num_batch=settings.batch,
-        num_gpu=int(num_gpu),
-        use_mmap=None if settings.mmap else False,
-    )
-    load = resolve_load(facts, options, runtime.environment, seen, os=_OS)
-    # What the caller asks for rules over what the server's environment says now: the plan may change that.
-    load = replace(
-        load,
-        num_ctx=settings.num_ctx,
-        parallel=settings.parallel,
-        flash_attn=settings.flash_attn,
-        kv_type=settings.kv_type_k if settings.kv_type_k == settings.kv_type_v else "",
-    )
-    if settings.projector_device == "cpu" and load.projector_on_cpu is None:
-        target = fit_target_bytes(0, runtime.environment, devices=len(load.devices))
-        load = replace(load, projector_on_cpu="as asked", fit_target_bytes=target)
-    return _Question(facts, load, options)
-
-
-def _key(model: Model, settings: LoadSettings, runtime: Runtime, server: Path, question: _Question) -> str:
-    from qwenops.model.read import model_key
-
-    binary = server.stat()
-    return probe_cache.key_of(
-        {
-            "model": model_key(model),
-            "settings": asdict(settings),
-            "runtime": [runtime.version, runtime.llama_server_build, str(server), binary.st_size, binary.st_mtime_ns],
-            "devices": [[d.name, d.description, d.total_bytes] for d in question.load.devices],
-            "projector_on_cpu": question.load.projector_on_cpu,
-            "environment": {
-                name: value
-                for name, value in runtime.environment.items()
-                if _THE_SERVERS_OWN.match(name) and name not in _CHANGES_NO_MEMORY
-            },
-        }
-    )
-
-
 def _ask(
     model: Model,
     settings: LoadSettings,
     runtime: Runtime,
     server: Path,
-    question: _Question,
+    question: Question,
     timeout_s: float,
 ) -> Need:
     """Start llama-server on the model or its ghost, read until the answer is there, and make a Need of it."""
     done = fit_is_done if settings.gpu_layers == "auto" else first_trial_is_done
     with make_ghost(model, Path(tempfile.gettempdir())) as ghost, scratch_folder() as folder:
-        inline = question.facts.projector_path == question.facts.path
-        projector = str(ghost.model) if inline else str(ghost.projector) if ghost.projector else None
-        facts = replace(question.facts, path=str(ghost.model), projector_path=projector)
-        flags = flags_of(question.load, facts, question.options, listen=_address(folder), os=_OS)
-        command = [str(server), *_as_question(flags, settings)]
-        text, answered = listen(command, _environment(question, runtime, server), done, timeout_s)
+        command = [str(server), *probe_question.flags(question, settings, ghost, _address(folder))]
+        share = 0 if question.with_projector else _share_on_device(model, settings, question)
+        environment = probe_question.environment(question, runtime, server, share)
+        text, answered = listen(command, environment, done, timeout_s)
     if not answered:
         raise PartMissing(f"{server.name} ended without a memory table: {_why(text)}")
     fit = parse_fit_log(text)
@@ -179,7 +119,7 @@ def _ask(
 
 def _address(folder: Path) -> list[str]:
     """A fresh socket needs no port; Windows gets a free port on the loopback."""
-    if _OS != "windows":
+    if this_os() != "windows":
         return ["--host", str(folder / "s.sock")]
     import socket
 
@@ -188,55 +128,22 @@ def _address(folder: Path) -> list[str]:
         return ["--port", str(free.getsockname()[1]), "--host", "127.0.0.1"]
 
 
-def _as_question(flags: Sequence[str], settings: LoadSettings) -> list[str]:
-    """Ollama's flags, and what only changes how much is said or what Ollama has no option for."""
-    asked = list(flags)
-    asked[asked.index("--log-verbosity") + 1] = "5"
-    asked += ["--fit", "on"]
-    if settings.ubatch != settings.batch:
-        asked += ["-ub", str(settings.ubatch)]
-    if settings.kv_type_k != settings.kv_type_v:
-        asked += ["--cache-type-k", settings.kv_type_k, "--cache-type-v", settings.kv_type_v]
-    if settings.swa_full:
-        asked += ["--swa-full"]
-    return asked
-
-
-def _environment(question: _Question, runtime: Runtime, server: Path) -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not _THE_SERVERS_OWN.match(name)}
-    theirs = server_environment(
-        question.load,
-        question.facts,
-        {**ours, **runtime.environment},
-        llama_server=server,
-        backends=runtime.backends,
-        os=_OS,
-    )
-    return {**theirs, "LLAMA_ARG_FIT": "on"}
-
-
-def _answer(
-    model: Model,
-    settings: LoadSettings,
-    question: _Question,
-    fit: FitLog,
-    chosen: FitPass,
-) -> Need:
+def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLog, chosen: FitPass) -> Need:
     parts = device_parts(model, fit, chosen)
-    vision = _vision(model, settings, fit, chosen)
-    needs = tuple(_device_need(p, vision) for p in parts)
+    vision = _vision(model, settings, question, fit, chosen)
+    needs = tuple(_device_need(p, vision.largest if vision else None) for p in parts)
     host = host_parts(model, chosen)
-    if vision is not None:
-        host = replace(
-            host,
-            projector_bytes=vision.weights_bytes if vision.device is None else 0,
-            encoder_bytes=vision.host_encoder_bytes,
-        )
-    total = sum(n.total_bytes for n in needs)
     slack = sum(MIB // 16 if p.exact else MIB for p in parts)
     sources: dict[str, Rung] = dict.fromkeys(("weights", "kv", "state", "compute"), "runtime")
     if vision is not None:
-        sources |= {"projector": "runtime", "encoder": "runtime"}
+        host = replace(
+            host,
+            projector_bytes=vision.largest.weights_bytes if vision.largest.device is None else 0,
+            encoder_bytes=vision.largest.host_encoder_bytes,
+        )
+        sources |= {"projector": vision.asked, "encoder": vision.asked if not vision.growth_bytes else "closed form"}
+        slack += vision.growth_bytes * 3 // 100
+    total = sum(n.total_bytes for n in needs)
     return Need(
         rung="runtime",
         settings=settings,
@@ -245,7 +152,7 @@ def _answer(
         layers=chosen.layers or Layers(0, question.facts.layers),
         band=Band(max(0, total - slack), total + slack),
         sources=sources,
-        notes=_notes(question, settings, fit, chosen),
+        notes=_notes(question, settings, fit, chosen, vision),
         flash_attn=chosen.flash_attn,
     )
 
@@ -266,7 +173,7 @@ def _device_need(part: DeviceParts, vision: ProjectorParts | None) -> DeviceNeed
     )
 
 
-def _as_of_now(answer: Need, question: _Question) -> Need:
+def _as_of_now(answer: Need, question: Question) -> Need:
     """The answer under the caller's names of the devices, with what is free and what the runtime keeps free now.
 
     A child that is shown one of several cards counts it from 0, so devices are matched by their order.
@@ -274,16 +181,9 @@ def _as_of_now(answer: Need, question: _Question) -> Need:
     load = question.load
     if len(load.devices) != len(answer.devices):
         return answer
-    targets = load.fit_target_bytes
     needs = tuple(
-        replace(
-            need,
-            name=device.name,
-            kind=device.kind,
-            free_bytes=device.free_bytes,
-            reserve_bytes=targets[i] if i < len(targets) else 0,
-        )
-        for i, (need, device) in enumerate(zip(answer.devices, load.devices, strict=True))
+        replace(need, name=device.name, kind=device.kind, free_bytes=device.free_bytes, reserve_bytes=target)
+        for need, device, target in zip(answer.devices, load.devices, load.fit_target_bytes, strict=True)
     )
     return replace(answer, devices=needs)
 
@@ -292,27 +192,75 @@ def _kind(name: str) -> Kind:
     return next((kind for prefix, kind in _KINDS if name.startswith(prefix)), "vulkan")
 
 
-def _vision(model: Model, settings: LoadSettings, fit: FitLog, chosen: FitPass) -> ProjectorParts | None:
-    """The projector, with its encoder as large as the largest image makes it."""
+# --- the projector
+
+
+@dataclass(frozen=True)
+class _Vision:
+    """The projector with the encoder as large as the largest image makes it, by how much that is more, and who said."""
+
+    largest: ProjectorParts
+    growth_bytes: int
+    asked: Rung
+
+
+def _vision(model: Model, settings: LoadSettings, question: Question, fit: FitLog, chosen: FitPass) -> _Vision | None:
     projector = model.projector or inline_projector(model)
     if projector is None:
         return None
-    parts = projector_parts(projector.header, fit)
-    if parts is None:
-        return None
-    row = chosen.row(parts.device) if parts.device else None
+    said = projector_parts(projector.header, fit)
+    at_load = said or _by_formula(projector, settings, question)
+    if said is None and at_load.device is not None:
+        # The first device of the load, under the name that the child has for it.
+        at_load = replace(at_load, device=chosen.devices[0].name)
     device, host = grown_encoder(
         projector,
         settings.image_tokens,
-        Device(row.name, _kind(row.name), row.description, row.total_bytes or 0, row.free_bytes or 0) if row else None,
-        warm_device_bytes=parts.encoder_bytes,
-        warm_host_bytes=parts.host_encoder_bytes,
+        _device(chosen, at_load.device),
+        warm_device_bytes=at_load.encoder_bytes,
+        warm_host_bytes=at_load.host_encoder_bytes,
         flash_attn=settings.flash_attn != "off",
     )
-    return replace(parts, encoder_bytes=device, host_encoder_bytes=host)
+    return _Vision(
+        replace(at_load, encoder_bytes=device, host_encoder_bytes=host),
+        growth_bytes=device - at_load.encoder_bytes,
+        asked="runtime" if said else "closed form",
+    )
 
 
-def _notes(question: _Question, settings: LoadSettings, fit: FitLog, chosen: FitPass) -> tuple[str, ...]:
+def _by_formula(projector: Projector, settings: LoadSettings, question: Question) -> ProjectorParts:
+    """The projector at its load size where the runtime was not asked about it, or could not make room to say."""
+    load = question.load
+    device = load.devices[0] if load.devices and load.projector_on_cpu is None else None
+    backend = backend_of(device) if device else encoder_host_backend()
+    encoder = encoder_of(projector, WARMUP_TOKENS, flash_attn=settings.flash_attn != "off", backend=backend)
+    return ProjectorParts(
+        device=device.name if device else None,
+        weights_bytes=encoder.weights_bytes,
+        encoder_bytes=encoder.device_bytes,
+        host_encoder_bytes=encoder.host_bytes,
+    )
+
+
+def _share_on_device(model: Model, settings: LoadSettings, question: Question) -> int:
+    projector = model.projector or inline_projector(model)
+    parts = _by_formula(projector, settings, question) if projector else None
+    return parts.weights_bytes + parts.encoder_bytes if parts and parts.device else 0
+
+
+def _device(chosen: FitPass, name: str | None) -> Device | None:
+    row = chosen.row(name) if name else None
+    if row is None:
+        return None
+    return Device(row.name, _kind(row.name), row.description, row.total_bytes or 0, row.free_bytes or 0)
+
+
+# --- in words
+
+
+def _notes(
+    question: Question, settings: LoadSettings, fit: FitLog, chosen: FitPass, vision: _Vision | None
+) -> tuple[str, ...]:
     notes = []
     layers = chosen.layers
     if settings.gpu_layers == "auto" and layers and layers.on_device < layers.total:
@@ -320,8 +268,10 @@ def _notes(question: _Question, settings: LoadSettings, fit: FitLog, chosen: Fit
     if fit.overflowing_layers:
         notes.append(f"{fit.overflowing_layers} of them leave their experts on the host")
     why = question.load.projector_on_cpu
-    if question.facts.projector_path and why and settings.projector_device == "gpu":
+    if vision and why and settings.projector_device == "gpu":
         notes.append(f"Ollama puts the projector on the CPU ({why})")
+    if vision and vision.asked == "closed form":
+        notes.append("too little memory is free now to ask the runtime about the projector: its part is a formula's")
     return tuple(notes)
 
 

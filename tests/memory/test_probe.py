@@ -208,6 +208,19 @@ class TestProjector:
         assert need.devices[0].projector_bytes == 0
         assert any("projector on the CPU" in note for note in need.notes)
 
+    def test_where_too_little_is_free_now_it_is_not_tried_and_the_formulas_stand_in(
+        self, model: Model, runtime: Runtime
+    ) -> None:
+        settings = LoadSettings(gpu_layers="auto")
+        held = replace(runtime, devices=tuple(replace(d, free_bytes=600 * MIB) for d in runtime.devices))
+        asked = probe(model, settings, runtime)
+        spared = probe(model, settings, held, devices=runtime.devices)
+        assert (asked.sources["projector"], spared.sources["projector"]) == ("runtime", "closed form")
+        for part in ("weights", "kv", "compute", "projector", "encoder"):
+            both = [getattr(n.devices[0], f"{part}_bytes") / MIB for n in (asked, spared)]
+            assert both[0] == pytest.approx(both[1], rel=0.05, abs=1)
+        assert any("too little memory is free now" in note for note in spared.notes)
+
     def test_the_reserve_is_the_target_that_ollama_sets(self, model: Model, runtime: Runtime) -> None:
         assert model.projector is not None
         (device,) = probe(model, LoadSettings(), runtime).devices
