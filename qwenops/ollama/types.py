@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 How = Literal["linked", "reflinked", "copied", "uploaded"]
-State = Literal["ok", "changed", "missing", "unreadable", "unknown"]
+State = Literal["ok", "hidden", "unknown", "unreadable", "missing", "changed"]
+"""From good to bad. "hidden": the blob is right, but the file it was linked from is not where it was any more."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done ("reading x.gguf"), the bytes done and the bytes in all."""
@@ -31,7 +32,7 @@ class Spec:
     """What a Modelfile says, in the words of registration.
 
     `shards` are the files of the model in order (one for a plain file); `base` names a model that Ollama already has,
-    in place of files. `parameters` carry Ollama's own types (typed_parameters makes them). Everything else is text
+    in place of files. `parameters` carry Ollama's own types (modelfile.parameters makes them). Everything else is text
     as it was written.
     """
 
@@ -78,7 +79,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class FileHealth:
-    """One weights blob of a model: still what its digest says, changed under it, or gone.
+    """One weights blob of a model: still what its digest says, changed under it, gone, or without its original.
 
     `source` is the file it was linked from, where qwenops made the link; `why` is a sentence for people.
     """
@@ -106,11 +107,7 @@ class Listed:
     @property
     def state(self) -> State:
         """The worst state of any of its files."""
-        worst: State = "ok"
-        for file in self.files:
-            if _RANK[file.state] > _RANK[worst]:
-                worst = file.state
-        return worst
+        return max((file.state for file in self.files), key=_WORSE.index, default="ok")
 
     def as_data(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -136,7 +133,7 @@ class Listed:
         }
 
 
-_RANK: Mapping[State, int] = {"ok": 0, "unknown": 1, "unreadable": 2, "missing": 3, "changed": 4}
+_WORSE: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)

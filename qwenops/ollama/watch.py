@@ -77,7 +77,8 @@ def _state(store: Store, layer: Layer, reader: Reader | None, progress: Progress
     if reader and not may_read(path, reader):
         mode = path.stat().st_mode & 0o777
         return replace(found, state="unreadable", why=f"{reader.name} cannot read {source or path} (mode {mode:o})")
-    return replace(found, why=_about_the_source(link, stamp))
+    why = _about_the_source(link, stamp)
+    return replace(found, state="hidden" if why else "ok", why=why)
 
 
 def _read_again(store: Store, link: ledger.Link, path: Path, progress: Progress) -> bool:
@@ -104,7 +105,7 @@ def _about_the_source(link: ledger.Link | None, blob: Stamp) -> str:
     try:
         stamp = Stamp.of(link.source.stat())
     except FileNotFoundError:
-        return f"the original {link.source} is gone; the store holds the only copy"
+        return f"the original {link.source} is not there any more; the store keeps what was linked"
     except OSError:
         return ""
     if stamp.inode != blob.inode:
