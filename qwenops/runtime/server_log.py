@@ -125,7 +125,7 @@ def parse_go_map(text: str) -> dict[str, str]:
     """A Go map as fmt prints it, map[KEY:value KEY:value]; values may hold spaces, keys are those of Ollama."""
     inner = text.removeprefix("map[").removesuffix("]")
     keys = list(_KEY.finditer(inner))
-    ends = [k.start() for k in keys[1:]] + [len(inner)]
+    ends = [*(key.start() for key in keys[1:]), len(inner)][: len(keys)]
     return {key.group(1): inner[key.end() : end].strip() for key, end in zip(keys, ends, strict=True)}
 
 

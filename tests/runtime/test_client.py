@@ -135,8 +135,9 @@ def test_a_real_server_is_asked_everything(ollama_server: OllamaServer, smollm: 
     loaded = client.load("client-test", options=options)
     assert loaded.text == ""
     (running,) = [m for m in client.ps() if m.name == "client-test:latest"]
-    assert (running.context_length, running.size_vram_bytes) == (256, 0)
-    assert running.size_bytes > 50_000_000
+    assert running.context_length == 256
+    # With num_gpu 0 a device still holds a compute buffer for large batches.
+    assert running.size_vram_bytes < 50_000_000 < running.size_bytes
     at_once = client.generate("client-test", "Once upon", options=options)
     pieces: list[str] = []
     streamed = client.generate("client-test", "Once upon", options=options, on_text=pieces.append)
