@@ -149,7 +149,8 @@ def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLo
         settings=settings,
         devices=needs,
         host=host,
-        layers=chosen.layers or Layers(0, question.facts.layers),
+        # Without a device the log still counts every layer as offloaded: the backend is there, the card is not.
+        layers=chosen.layers if chosen.layers and needs else Layers(0, question.facts.layers),
         band=Band(max(0, total - slack), total + slack),
         sources=sources,
         notes=_notes(question, settings, fit, chosen, vision),

@@ -21,7 +21,7 @@ from qwenops.machine.types import Device
 from qwenops.memory.probe import probe
 from qwenops.memory.probe_log import LoadLines, parse_load_log
 from qwenops.memory.probe_run import listen, scratch_folder
-from qwenops.memory.types import LoadSettings, Need
+from qwenops.memory.types import Layers, LoadSettings, Need
 from qwenops.model.gguf_header import read_header
 from qwenops.model.read import read_model
 from qwenops.model.types import Model
@@ -126,6 +126,14 @@ class TestAgainstRealLoads:
         made = really_loaded(model, *["-ngl", "99", "-c", "4096", "-b", "512", "-ub", "512"])
         assert device.state_bytes == made.device_bytes("Vulkan0", "RS") > 0
         assert device.kv_bytes == made.device_bytes("Vulkan0", "KV") > 0
+
+    def test_without_a_device_everything_is_on_the_host(self, small: Model, runtime: Runtime) -> None:
+        hidden = replace(runtime, devices=(), backends=(), environment={"GGML_VK_VISIBLE_DEVICES": "-1"})
+        said = probe(small, LoadSettings(num_ctx=2048), hidden)
+        assert said.devices == ()
+        assert said.layers == Layers(0, 29)
+        assert mib(said.host.kv_bytes) == 224
+        assert said.host.weights_bytes > small.header.tensor_bytes - MIB
 
 
 class TestGhosts:
