@@ -110,15 +110,21 @@ def closed_form(
 
 
 def text_need(
-    model: Model, shape: Shape, settings: LoadSettings, placement: Placement, backends: Sequence[Backend]
+    model: Model,
+    shape: Shape,
+    settings: LoadSettings,
+    placement: Placement,
+    backends: Sequence[Backend],
+    *,
+    rehearsal: bool = False,
 ) -> TextNeed:
-    """Weights, cache, state and compute of the text model for one placement."""
+    """Weights, cache, state and compute of the text model for one placement; `rehearsal` as in compute_bytes."""
     weights: Weights = place_weights(model.header, shape, placement, backends)
     return TextNeed(
         weights.bytes_by_backend,
         kv_bytes(shape, settings, placement, backends),
         state_bytes(shape, settings, placement, backends),
-        compute_bytes(shape, settings, placement, weights, backends),
+        compute_bytes(shape, settings, placement, weights, backends, rehearsal=rehearsal),
     )
 
 
@@ -166,7 +172,7 @@ def _placement(
         devices,
         targets,
         mixture=shape.experts > 0,
-        measure=lambda placed: text_need(model, shape, settings, placed, backends).totals[:-1],
+        measure=lambda placed: text_need(model, shape, settings, placed, backends, rehearsal=True).totals[:-1],
     ).placement()
 
 

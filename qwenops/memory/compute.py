@@ -37,9 +37,19 @@ class Compute:
 
 
 def compute_bytes(
-    shape: Shape, settings: LoadSettings, placement: Placement, weights: Weights, backends: Sequence[Backend]
+    shape: Shape,
+    settings: LoadSettings,
+    placement: Placement,
+    weights: Weights,
+    backends: Sequence[Backend],
+    *,
+    rehearsal: bool = False,
 ) -> Compute:
-    """The compute buffers that the runtime reserves when it makes the context (llama_context::sched_reserve)."""
+    """The compute buffers that the runtime reserves when it makes the context (llama_context::sched_reserve).
+
+    `rehearsal` gives what its fit sees before a load: there the pins of norms to their layer's device are lost
+    (ggml_backend_sched_reserve_size resets them), which between two devices costs one more copy of a batch's rows.
+    """
     tokens = pad(micro_batch(settings), settings.parallel)
     wanted = (
         settings.parallel if settings.outputs == "server" else min(settings.num_ctx * settings.parallel, settings.batch)
@@ -58,7 +68,7 @@ def compute_bytes(
     if settings.flash_attn == "auto" and not _flash_runs(shape, batch, placement, backends):
         batch = replace(batch, flash=False)
     blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
-    layout = Layout(weights.find, placement.backends, blocks, placement.full)
+    layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=not rehearsal)
     copies = PIPELINE_COPIES if _pipelined(placement, backends) else 1
     try:
         graph = build(shape, layout, batch)

@@ -2,17 +2,22 @@
 
 A replay of common_params_fit_impl (common/fit.cpp, llama.cpp b10434) with the context given: it tries every layer on
 the devices; for a mixture of experts it then moves the experts of all blocks to the host; it fills the devices from the
-last to the first by false position. What it does with parts of one more block is left out: that is less than a block.
+last to the first by false position. On the last device it also tries parts of one more block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from qwenops.machine.types import Device
 from qwenops.memory.placement import Placement, place
+
+# what stays on the host of one block, by how its names begin (LAYER_FRACTION_ATTN, _UP, _GATE)
+_ALL = ("ffn_gate", "ffn_up", "ffn_down")
+_ALL_BUT_UP = ("ffn_gate", "ffn_down")
+_DOWN = ("ffn_down",)
 
 Measure = Callable[[Placement], Sequence[int]]
 
@@ -47,9 +52,26 @@ class Fit:
             return full
         none = _Fill((0,) * len(self._devices), (0,) * len(self._devices))
         filled = self._fill_back_to_front(none)
-        if self._mixture and sum(filled.layers) == self._blocks + 1:
-            filled = self._give_experts_back(filled)
-        return self._placed(filled)
+        if not self._mixture or sum(filled.layers) <= self._blocks:
+            return self._placed(filled)
+        filled = self._give_experts_back(filled)
+        return self._with_part_of_a_block(self._placed(filled))
+
+    def _with_part_of_a_block(self, placed: Placement) -> Placement:
+        """Leave less of the first block without experts behind, if that fits."""
+        device = len(self._devices) - 1
+        left = [b for b in sorted(placed.host_experts) if placed.backends[b] == device]
+        if not left:
+            return placed
+
+        def fitting(prefixes: tuple[str, ...]) -> Placement | None:
+            tried = replace(placed, overflow=(left[0], prefixes))
+            return tried if self._measure(tried)[device] < self._targets[device] else None
+
+        up = fitting(_ALL_BUT_UP)
+        if up is None:
+            return fitting(_ALL) or placed
+        return fitting(_DOWN) or up
 
     def _placed(self, fill: _Fill) -> Placement:
         total = sum(fill.layers)

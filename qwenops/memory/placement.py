@@ -17,12 +17,14 @@ from qwenops.machine.types import Device
 class Placement:
     """The backend number of every block and, last, of the output; the CPU has the number of devices.
 
-    `host_experts` are blocks whose experts stay on the host although the block is on a device.
+    `host_experts` are blocks whose experts stay on the host although the block is on a device. `overflow` is one of
+    them of which something else stays there: the block, and how the names of those tensors begin.
     """
 
     backends: tuple[int, ...]
     cpu: int
     host_experts: frozenset[int] = frozenset()
+    overflow: tuple[int, tuple[str, ...]] | None = None
 
     @property
     def on_device(self) -> int:

@@ -46,13 +46,15 @@ class Layout:
     """Where things lie: the backend of each block, of the output, and a way to look a weight up.
 
     `weight` gives the tensor of a name, or None where the file has none. `blocks` are the blocks to build, a sample
-    of the file's when not all are needed. `full` is whether every layer is on a device.
+    of the file's when not all are needed. `full` is whether every layer is on a device, `pinned` whether norms are kept
+    on their layer's device.
     """
 
     weight: Callable[[str], Tensor | None]
     layer_backend: Sequence[int]
     blocks: Sequence[int]
     full: bool
+    pinned: bool = True
 
 
 class TextGraph:
@@ -163,7 +165,8 @@ class TextGraph:
 
     def _norm(self, x: Tensor, name: str, *, pinned: bool = True) -> Tensor:
         normed = tf.rms_norm(x)
-        if pinned and (self.layout.full or self.batch.tokens < _FEW_TOKENS):
+        few = self.batch.tokens < _FEW_TOKENS
+        if pinned and self.layout.pinned and (self.layout.full or few):
             normed.pin = self._here
         return tf.mul(normed, self._weight(name))
 

@@ -76,9 +76,12 @@ def stored_bytes(t: Tensor, backend: Backend) -> int:
 def _wanted(name: str, shape: Shape, placement: Placement) -> int | None:
     """The backend a tensor is meant for, None when it is not loaded."""
     if name.startswith("blk."):
-        layer = int(name.split(".", 2)[1])
+        number, rest = name.split(".", 2)[1:]
+        layer = int(number)
         if layer >= shape.trunk_layers and layer < shape.layers and shape.trunk_layers < shape.layers:
             return None
+        if placement.overflow is not None and layer == placement.overflow[0]:
+            return placement.cpu if rest.startswith(placement.overflow[1]) else placement.backends[layer]
         if layer in placement.host_experts and any(e in name for e in _EXPERTS):
             return placement.cpu
         return placement.backends[min(layer, len(placement.backends) - 1)]
