@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from qwenops.bench.speed import measure, tests_of
+from qwenops.bench.speed import measure, speed_tests
 from qwenops.bench.types import SpeedSettings
 from qwenops.model.read import read_model
 from tests.support.parts import layout
@@ -31,7 +31,7 @@ def main() -> int:
     """Measure, write the table, judge."""
     options = _options()
     model = read_model(options.model)
-    tests = tests_of([options.prompt], [options.generate], [0])
+    tests = speed_tests([options.prompt], [options.generate], [0])
     settings = SpeedSettings(repetitions=REPETITIONS, threads=options.threads)
     ours: dict[str, list[float]] = {t.name: [] for t in tests}
     theirs: dict[str, list[float]] = {t.name: [] for t in tests}

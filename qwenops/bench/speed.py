@@ -29,7 +29,7 @@ _KV_NUMBERS = {
 OnSample = Callable[[str, str, float], None]
 
 
-def tests_of(prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> tuple[SpeedTest, ...]:
+def speed_tests(prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> tuple[SpeedTest, ...]:
     """Every prompt size and every generation length at every depth; 0 leaves a sort out."""
     tests = [SpeedTest(prompt=p, generate=0, depth=d) for d in depths for p in prompts if p]
     tests += [SpeedTest(prompt=0, generate=g, depth=d) for d in depths for g in generates if g]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qwenops.bench.speed import OnSample, measure, tests_of
+from qwenops.bench.speed import OnSample, measure, speed_tests
 from qwenops.bench.stats import is_noisy, summary
 from qwenops.bench.types import ModelSpeed, SpeedSettings
 from qwenops.history import LoadRow
@@ -35,7 +35,7 @@ def bench_result(
     from qwenops.machine.detect import detect
 
     models = variants(paths, None)
-    tests = tests_of(prompt or (512,), generate or (128,), depth or (0,))
+    tests = speed_tests(prompt or (512,), generate or (128,), depth or (0,))
     settings = SpeedSettings(
         repetitions=repetitions,
         threads=threads,
