@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -112,7 +113,7 @@ def look(
         word=word,
         answer=seeing.text.strip(),
         grew_by_tokens=seeing.prompt_tokens - blind.prompt_tokens,
-        planned_tokens=planned_tokens(model, width, height, most_tokens) if model else None,
+        planned_tokens=planned_tokens(model, width, height, most_tokens, runtime.environment) if model else None,
         width=width,
         height=height,
         seconds=time.monotonic() - started,
@@ -120,11 +121,24 @@ def look(
     )
 
 
-def planned_tokens(model: Model, width: int, height: int, most_tokens: int = MAX_TOKENS) -> int | None:
-    """The tokens that Ollama's llama-server makes of a picture, with its markers; None for an unknown family."""
+def planned_tokens(
+    model: Model,
+    width: int,
+    height: int,
+    most_tokens: int = MAX_TOKENS,
+    environment: Mapping[str, str] | None = None,
+) -> int | None:
+    """The tokens that Ollama's llama-server makes of a picture, with its markers; None for an unknown family.
+
+    `environment` is the server's: LLAMA_ARG_IMAGE_MIN_TOKENS counts where Ollama passes no flag of its own.
+    """
     if model.architecture not in CELL_PIXELS:
         return None
-    least = OLLAMA_MIN_TOKENS if model.architecture in OLLAMA_MIN_TOKENS_FOR else MIN_TOKENS
+    least, told = MIN_TOKENS, (environment or {}).get("LLAMA_ARG_IMAGE_MIN_TOKENS", "")
+    if model.architecture in OLLAMA_MIN_TOKENS_FOR:
+        least = OLLAMA_MIN_TOKENS
+    elif told.isdigit():
+        least = max(1, int(told))
     size = image_tokens(width, height, model.architecture, min(least, most_tokens), most_tokens)
     return size.tokens + MARKER_TOKENS
 
