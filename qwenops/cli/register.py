@@ -31,6 +31,7 @@ from qwenops.result import Result
 )
 @click.option("--copy", is_flag=True, help="Copy the weights into the store instead of linking them.")
 @click.option("--replace", is_flag=True, help="Replace a model of that name that qwenops did not make.")
+@click.option("--no-check", "lint", flag_value=False, default=True, help="Register although the linter found errors.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen and change nothing.")
 @returns_result
 def command(name: str, modelfile: Path, **options: Any) -> Result:

@@ -28,9 +28,10 @@ def register_result(
     copy: bool = False,
     replace: bool = False,
     dry_run: bool = False,
+    lint: bool = True,
     progress: Progress = silent,
 ) -> Result:
-    """Register a Modelfile after the linter passed it ("qwenops.register/1")."""
+    """Register a Modelfile after the linter passed it ("qwenops.register/1"); `lint` off lets its errors pass."""
     from qwenops.modelfile.lint import check
     from qwenops.ollama.from_modelfile import spec_from
     from qwenops.ollama.register import register
@@ -39,7 +40,7 @@ def register_result(
     base_dir = modelfile.absolute().parent
     findings = check(data, base_dir=base_dir)
     errors = [f for f in findings if f.level == "error"]
-    if errors:
+    if errors and lint:
         first = errors[0]
         raise CheckFailed(
             f"{modelfile}:{first.line}: {first.message}",

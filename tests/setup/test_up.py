@@ -89,7 +89,7 @@ def test_the_doctor_finds_a_changed_file_a_small_context_and_a_stray_setting(
     model.write_bytes(source.read_bytes())
     modelfile = tmp_path / "Modelfile"
     modelfile.write_text(f"FROM {model}\nFROM {tiny_qwen3vl.projector}\n")  # type: ignore[attr-defined]
-    done = qwenops("register", "small-eyes", "-f", modelfile, env=env)
+    done = qwenops("register", "small-eyes", "-f", modelfile, "--no-check", env=env)
     assert done.code == 0, done.err
     try:
         with model.open("r+b") as file:
