@@ -79,7 +79,7 @@ def need_server(runtime: Runtime) -> Client:
 def _with_server(where: Endpoint, client: Client, version: str, probe_devices: bool) -> Runtime:
     search, place, notes = _locate(where)
     process = search.process if place in _OUR_FILES else _inside(search) if place == "container" else None
-    unit, unit_name = _unit(process)
+    unit, unit_name = _unit(process, place)
     log, log_path = _log(process, unit_name)
     environment, told_by, whole = merge(_sources(process, unit, log))
     ollama = _program(process, unit, environment) if place in _OUR_FILES else None
@@ -196,15 +196,17 @@ def _windows_addresses() -> set[str]:
     return windows_addresses(texts[0], texts[1])
 
 
-def _unit(process: ServerProcess | None) -> tuple[Unit | None, str | None]:
-    """The unit that the process belongs to, or the usual one when it is that unit's main process."""
-    if process is None or process.same_mounts is False:
+def _unit(process: ServerProcess | None, place: Place) -> tuple[Unit | None, str | None]:
+    """The unit that the process belongs to; the usual one when it runs and may be the server that we cannot see."""
+    if place != "local" or (process is not None and process.same_mounts is False):
         return None, None
-    name = unit_of(process.cgroup)
-    if name:
+    name = unit_of(process.cgroup) if process else None
+    if process and name:
         return read_unit(name, user=user_unit(process.cgroup)), name
     usual = read_unit(DEFAULT_UNIT)
-    return (usual, usual.name) if usual and usual.pid == process.pid else (None, None)
+    if usual and usual.pid and (process is None or usual.pid == process.pid):
+        return usual, usual.name
+    return None, None
 
 
 def _log(process: ServerProcess | None, unit: str | None) -> tuple[LogFacts | None, Path | None]:
@@ -295,12 +297,23 @@ def _store(
     if not path.is_absolute() and process and process.working_dir:
         path = process.working_dir / path
     store = open_store(path, source)
-    if tags:
-        store = replace(store, confirmed=confirm_store(store, tags))
-        return store, () if store.confirmed else (f"the models of {path} are not those that the server lists",)
-    # An empty server: its own process told the folder, and it sees the files that we see.
-    proven = bool(process and process.listens and process.environment and process.same_mounts)
-    return replace(store, confirmed=proven), ()
+    if not tags:
+        # An empty server: its own process told the folder, and it sees the files that we see.
+        proven = bool(process and process.listens and process.environment and process.same_mounts)
+        return replace(store, confirmed=proven), ()
+    for candidate in (store, *_usual_stores(place, path)):
+        if confirm_store(candidate, tags):
+            return replace(candidate, confirmed=True), ()
+    return store, (f"the models of {path} are not those that the server lists",)
+
+
+def _usual_stores(place: Place, known: Path) -> tuple[Store, ...]:
+    """Where else the store of a server may lie whose settings are hidden; what the server lists decides."""
+    if place != "local":
+        return ()
+    homes = (Path("/usr/share/ollama"), Path("/var/lib/ollama"), Path.home())
+    paths = [home / ".ollama" / "models" for home in homes] + [Path("/var/lib/ollama/models")]
+    return tuple(open_store(p, "found by its models") for p in paths if p != known and os.path.isdir(p))
 
 
 def _hidden(place: Place, process: ServerProcess | None, whole: bool) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def find_ollama(environment: Mapping[str, str] | None = None) -> Path | None:
         return Path(on_path).resolve()
     for place in _COMMON_PLACES.get(this_os(), ()):
         path = Path(os.path.expandvars(place))
-        if path.is_file():
+        if os.path.isfile(path):
             return path.resolve()
     return None
 
@@ -60,7 +60,7 @@ def find_ollama(environment: Mapping[str, str] | None = None) -> Path | None:
 def lib_ollama(ollama: Path, *, working_dir: Path | None = None, goos: str | None = None) -> Path:
     """The folder of the llama.cpp libraries that belongs to an `ollama`, or its own folder where there is none."""
     for folder in _lib_candidates(ollama.parent, working_dir, goos or this_os()):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return folder
     return ollama.parent
 
@@ -70,7 +70,7 @@ def find_llama_server(ollama: Path, *, working_dir: Path | None = None, goos: st
     goos = goos or this_os()
     name = "llama-server.exe" if goos == "windows" else "llama-server"
     return next(
-        (f / name for f in _binary_candidates(ollama, working_dir, goos) if (f / name).exists()),
+        (f / name for f in _binary_candidates(ollama, working_dir, goos) if os.path.exists(f / name)),
         None,
     )
 

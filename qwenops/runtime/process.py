@@ -58,14 +58,13 @@ def find_server(port: int) -> Search:
     if pid is not None:
         with suppress(psutil.Error):
             return Search(_read(psutil.Process(pid), listens=True), True)
-    servers = _servers_by_name()
     if taken is False:
         return Search(None, False)
-    if len(servers) > 1:
-        servers = [p for p in servers if _port_of(p) == port]
-    if len(servers) == 1:
-        return Search(servers[0], taken)
-    notes = ("several Ollama servers run here, and their rights hide which one listens",) if servers else ()
+    servers = _servers_by_name()
+    fitting = servers if len(servers) == 1 else [p for p in servers if _port_of(p) == port]
+    if len(fitting) == 1:
+        return Search(fitting[0], taken)
+    notes = ("several Ollama servers run here, and our rights hide which one listens",) if servers else ()
     return Search(None, taken, notes)
 
 
@@ -116,8 +115,11 @@ def _servers_by_name() -> list[ServerProcess]:
     return found
 
 
-def _port_of(process: ServerProcess) -> int:
-    return parse_host((process.environment or {}).get("OLLAMA_HOST", "")).port_number
+def _port_of(process: ServerProcess) -> int | None:
+    """The port that a server was told, or None where its environment is hidden."""
+    if process.environment is None:
+        return None
+    return parse_host(process.environment.get("OLLAMA_HOST", "")).port_number
 
 
 def _read(process: Any, *, listens: bool) -> ServerProcess:

@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os.path import isfile
 from pathlib import Path
 
 from qwenops.errors import QwenopsError
@@ -68,7 +69,7 @@ def log_file(place_home: Path | None, environment: Mapping[str, str], *, os: str
         path = Path(local) / "Ollama" / "server.log" if local else None
     else:
         path = place_home / ".ollama" / "logs" / "server.log" if place_home else None
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and isfile(path) else None
 
 
 def read_log_file(path: Path) -> LogFacts | None:

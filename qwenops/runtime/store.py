@@ -130,7 +130,7 @@ def read_manifest(store: Store, name: Name | str) -> Manifest:
         raise BadInput(f"{name!s} is not a model name that Ollama takes", do="qwenops list")
     root = store.path / "manifests"
     path = root / wanted.relative_path
-    if path.is_file():
+    if os.path.isfile(path):
         return _parse(path, wanted)
     for relative in _files_four_deep(root):
         other = name_from_path(relative)
@@ -291,7 +291,8 @@ def _writable(path: Path) -> bool:
     """Whether a blob and a manifest could be added: the two folders, or the nearest folder above that exists."""
     for folder in (path / "blobs", path / "manifests"):
         here = folder
-        while not here.exists() and here != here.parent:
+        # Path.exists raises where a folder above may not be looked into; os.path says no.
+        while not os.path.exists(here) and here != here.parent:
             here = here.parent
         if not os.access(here, os.W_OK | os.X_OK):
             return False
