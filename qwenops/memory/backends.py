@@ -44,6 +44,10 @@ class Backend:
             t.padding = self._extra(t)
         return t.size + t.padding
 
+    def row_padding_bytes(self, type_: int, row: int) -> int:
+        """What the backend adds to a tensor of this type whose rows have `row` numbers."""
+        return _cuda_row_padding(type_, row) if self.kind in ("cuda", "rocm") else 0
+
     def _extra(self, t: Tensor) -> int:
         if self.kind in ("cuda", "rocm"):
             return _cuda_extra(t)
@@ -122,9 +126,13 @@ def _cuda_extra(t: Tensor) -> int:
             if source.type != F16:
                 end = pad(end, 128) + source.elements * TYPE_BYTES[F16]
         extra = end - t.size
-    if BLOCK[t.type] > 1 and t.ne[0] % _CUDA_ROW_PADDING:
-        extra += row_bytes(t.type, _CUDA_ROW_PADDING - t.ne[0] % _CUDA_ROW_PADDING)
-    return extra
+    return extra + _cuda_row_padding(t.type, t.ne[0])
+
+
+def _cuda_row_padding(type_: int, row: int) -> int:
+    """Room behind the last row of a quantized tensor, so that kernels may read whole tiles."""
+    missing = -row % _CUDA_ROW_PADDING
+    return row_bytes(type_, missing) if BLOCK[type_] > 1 and missing else 0
 
 
 def _metal_extra(t: Tensor) -> int:

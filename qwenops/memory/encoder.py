@@ -15,8 +15,8 @@ from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend, backend_of, encoder_host_backend
 from qwenops.memory.scheduler import Scheduler
 from qwenops.memory.tensor import F16, F32, I32, Graph, Tensor
+from qwenops.memory.weights import stored_bytes
 from qwenops.model.types import Header, Projector
-from qwenops.units import pad
 
 WARMUP_TOKENS: Final = 46 * 46
 KNOWN_KINDS: Final = frozenset({"qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger"})
@@ -36,9 +36,7 @@ class Encoder:
 
 def projector_bytes(projector: Projector, backend: Backend) -> int:
     """Bytes of the projector's weights in a backend's buffer."""
-    return sum(
-        pad(backend.allocation_bytes(tf.leaf(t.type, *t.shape)), backend.alignment) for t in projector.header.tensors
-    )
+    return sum(stored_bytes(t, backend) for t in projector.header.tensors)
 
 
 def encoder_bytes(projector: Projector, tokens: int, *, flash_attn: bool = True, device: Device | None = None) -> int:

@@ -67,10 +67,10 @@ def place_weights(header: Header, shape: Shape, placement: Placement, backends: 
 
 
 def stored_bytes(t: Tensor, backend: Backend) -> int:
-    """Bytes of a weight in a backend's buffer, with what the backend adds and its alignment."""
+    """Bytes of a weight in a backend's buffer, with what the backend adds to its last row and its alignment."""
     if backend.is_host:
         return t.size_bytes
-    return pad(backend.allocation_bytes(tf.leaf(t.type, *t.shape)), backend.alignment)
+    return pad(t.size_bytes + backend.row_padding_bytes(t.type, t.shape[0]), backend.alignment)
 
 
 def _wanted(name: str, shape: Shape, placement: Placement) -> int | None:
@@ -95,10 +95,12 @@ def _wanted(name: str, shape: Shape, placement: Placement) -> int | None:
 
 
 def _possible(t: Tensor, name: str, backend: int, backends: Sequence[Backend], shape: Shape) -> int:
-    cpu = len(backends) - 1
-    if backend == cpu or backends[backend].supports(_trial(t, name, shape)):
-        return backend
-    return cpu
+    """The wanted backend, or the CPU where the device cannot run the weight's operation."""
+    cpu, limit = len(backends) - 1, backends[backend].max_tensor_bytes
+    columns = 4 * _TEST_ROWS * max(shape.experts_used, 3) * (max(t.shape) + _TEST_ROWS)
+    if backend == cpu or max(t.size_bytes, columns) <= limit:
+        return backend  # nothing in the trial could be too large
+    return backend if backends[backend].supports(_trial(t, name, shape)) else cpu
 
 
 def _trial(t: Tensor, name: str, shape: Shape) -> tf.Tensor:
