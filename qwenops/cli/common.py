@@ -77,6 +77,13 @@ def task_options(function: F) -> F:
         ),
         click.option("--projector-device", type=click.Choice(["gpu", "cpu"]), help="Pin where images are encoded."),
         click.option("--headroom", metavar="SIZE", help="Keep this much free on every device.  [default: 64 MiB]"),
+        click.option(
+            "--rung",
+            default="auto",
+            show_default=True,
+            type=click.Choice(["auto", "runtime", "closed-form"]),
+            help="Who answers for the finalist.",
+        ),
         click.option("--pick", type=click.IntRange(min=1), metavar="N", help="Take suggestion N when nothing fits."),
     ]
     for option in reversed(options):

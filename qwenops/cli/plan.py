@@ -16,12 +16,6 @@ from qwenops.result import Result
 @model_options
 @task_options
 @gpu_option
-@click.option(
-    "--rung",
-    default="auto",
-    type=click.Choice(["auto", "runtime", "closed-form"]),
-    help="Who answers for the finalist.",
-)
 @returns_result
 def command(models: tuple[Path, ...], mmproj: Path | None, gpu: str | None, **wish: Any) -> Result:
     """Choose quant, context and settings for a task on this machine.

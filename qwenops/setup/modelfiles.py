@@ -34,6 +34,7 @@ def modelfile_text(
         num_batch=choice.settings.ubatch,
         images=choice.images,
         image_tokens=choice.settings.image_tokens,
+        projector_device=choice.settings.projector_device,
         mode=cast("Mode | None", mode),
         system=system,
         summary=summary(plan.chosen),
