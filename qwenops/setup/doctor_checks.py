@@ -8,13 +8,11 @@ from collections.abc import Iterator
 
 from qwenops.errors import QwenopsError
 from qwenops.setup.doctor import Check, Finding, Patient
+from qwenops.setup.versions import INSTALL, OLDEST_OLLAMA, version_of
 from qwenops.units import GIB, human
 
-# Since 0.30 every GGUF runs in llama-server, which is what all our figures speak of.
-OLDEST_OLLAMA = (0, 30, 0)
 LITTLE_DISK_BYTES = 10 * GIB
 PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-INSTALL = "curl -fsSL https://ollama.com/install.sh | sh"
 
 
 def devices(patient: Patient) -> Iterator[Finding]:
@@ -61,7 +59,7 @@ def server(patient: Patient) -> Iterator[Finding]:
         )
         return
     version = runtime.version or ""
-    if _version(version) and _version(version) < OLDEST_OLLAMA:
+    if (there := version_of(version)) and there < OLDEST_OLLAMA:
         yield Finding(
             "problem",
             "server-old",
@@ -227,11 +225,6 @@ def benchmark_library(patient: Patient) -> Iterator[Finding]:
         )
         return
     yield Finding("ok", "library", f"llama-cpp-python {info['version']}{', GPU build' if info['gpu'] else ''}")
-
-
-def _version(text: str) -> tuple[int, ...]:
-    parts = text.split("-")[0].split(".")
-    return tuple(int(p) for p in parts) if all(p.isdigit() for p in parts) else ()
 
 
 CHECKS: tuple[Check, ...] = (

@@ -21,6 +21,7 @@ from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.modelfiles import modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
+from qwenops.setup.versions import check_server_knows
 
 Say = Callable[[str], None]
 
@@ -67,6 +68,7 @@ def up_result(
             f"no Ollama answers at {runtime.url}",
             do=("ollama serve", "or add --no-load to register into the store alone"),
         )
+    check_server_knows(made.chosen.choice.model, runtime)
     name = options.name or default_name(made.chosen, options.task)
     text = modelfile_text(made, mode=options.mode, system=options.system, template=options.template)
     story = _Story(made, machine, runtime, made.chosen, name, text, options)
