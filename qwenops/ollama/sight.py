@@ -159,7 +159,12 @@ def _show(client: Client, name: str, png: bytes, think: bool | None) -> Generati
     """The answer to the picture; empty where the server could not make sense of what the model wrote."""
     try:
         try:
-            return _ask(client, name, png, think, tokens=_ANSWER_TOKENS)
+            answer = _ask(client, name, png, think, tokens=_ANSWER_TOKENS)
+            if answer.prompt_tokens:
+                return answer
+            # Ollama breaks an answer off after 30 equal tokens and then counts nothing (llm/llama_server.go,
+            # Completion, 0.32.14): the same question for one token has the count, and the picture is cached.
+            return replace(_ask(client, name, png, think, tokens=1), text=answer.text)
         except ServerRefused as refused:
             if "does not match the expected" not in refused.text:
                 raise
