@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from qwenops import paths
@@ -91,14 +92,15 @@ def resolve(path: Path) -> Path:
 def _read(path: Path, progress: Progress) -> Digested | None:
     """Hash the file; None when it changed meanwhile."""
     hasher = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as file, contextlib.closing(_chunks(file)) as chunks:
         before = Stamp.of(os.fstat(file.fileno()))
         done = 0
-        while done <= before.size and (count := file.readinto(buffer)):
-            hasher.update(buffer[:count])
-            done += count
+        for chunk in chunks:
+            hasher.update(chunk)
+            done += len(chunk)
             progress(f"reading {path.name}", done, before.size)
+            if done > before.size:  # it grows, and could do so as fast as we read
+                break
         after = Stamp.of(os.fstat(file.fileno()))
     with contextlib.suppress(FileNotFoundError):
         # ctime is left out: a link made to the file meanwhile moves it and writes nothing.
@@ -106,6 +108,20 @@ def _read(path: Path, progress: Progress) -> Digested | None:
         if done == before.size and _unmoved(before, after) and _unmoved(before, now):
             return Digested(path, hasher.hexdigest(), now)
     return None
+
+
+def _chunks(file: FileIO) -> Generator[memoryview, None, None]:
+    """The file in pieces; the next one is read while the last one is hashed. (A map would be as fast, and would end
+    the process where the file is cut off meanwhile.)"""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as reader:
+        buffer, other = (memoryview(bytearray(_CHUNK_BYTES)) for _ in range(2))
+        ahead = reader.submit(file.readinto, buffer)
+        while count := ahead.result():
+            buffer, other = other, buffer
+            ahead = reader.submit(file.readinto, buffer)
+            yield other[:count]
 
 
 def _unmoved(a: Stamp, b: Stamp) -> bool:
