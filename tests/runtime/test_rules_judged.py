@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qwenops.machine.types import Device, Kind
+from qwenops.model.gguf_header import read_header
 from qwenops.runtime import placement, rules
-from qwenops.runtime.facts import RunOptions
+from qwenops.runtime.facts import RunOptions, model_facts
 from qwenops.runtime.fit_target import projector_fit_target_mib
 from qwenops.units import GIB
 from tests.runtime.machines import LIBRARY, PLAIN, VISION
 from tests.runtime.oracle_build import Oracle
+from tests.support.tiny import TinyModel
 
 
 def drawn(rng: random.Random) -> list[Device]:
@@ -173,3 +176,33 @@ def test_ollama_itself_sets_flash_attention_so(oracle: Oracle) -> None:
     for (devices, setting), answer in zip(cases, answers, strict=True):
         ours = rules.flash_attention(devices, {"OLLAMA_FLASH_ATTENTION": setting})
         assert dict(zip(("auto", "on", "off"), words, strict=True))[ours] == answer["mode"], (devices, setting)
+
+
+@pytest.mark.go
+@pytest.mark.slow
+def test_ollama_itself_predicts_the_same_size_from_the_same_header(
+    oracle: Oracle, smollm: Path, tiny_qwen3vl: TinyModel, tiny_qwen25vl: TinyModel, tiny_qwen35: TinyModel
+) -> None:
+    files: list[tuple[Path, Path | None]] = [(smollm, None)]
+    files += [(t.model, t.projector) for t in (tiny_qwen3vl, tiny_qwen25vl, tiny_qwen35)]
+    cases = [(model, projector, ctx) for model, projector in files for ctx in (4, 4096, 262144)]
+    answers = oracle.ask(
+        {"op": "predict", "Text": str(m), "Folders": [str(p)] if p else [], "Ctx": c} for m, p, c in cases
+    )
+    for (model, projector, ctx), answer in zip(cases, answers, strict=True):
+        header = read_header(model)
+        vision = read_header(projector) if projector else None
+        facts = model_facts(
+            str(model),
+            header.metadata,
+            file_bytes=header.file_bytes,
+            projector_path=str(projector) if projector else None,
+            projector_bytes=vision.tensor_bytes if vision else 0,
+        )
+        ours = {
+            "predicted": rules.predicted_vram_bytes(facts, ctx),
+            "projector": facts.projector_bytes,
+            "layers": facts.layers,
+            "train": facts.train_ctx,
+        }
+        assert ours == answer, (model, ctx)
