@@ -246,9 +246,9 @@ def _layer(value: Mapping[str, Any]) -> Layer:
 def _files_four_deep(root: Path) -> list[str]:
     """Files at host/namespace/model/tag, as manifest.Manifests globs them."""
     try:
-        if not root.is_dir():
-            return []
         os.listdir(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as error:
         raise NotAllowed(f"{root} cannot be read: {error.strerror}", do=f"sudo ls {root}") from None
     return [p.relative_to(root).as_posix() for p in root.glob("*/*/*/*") if p.is_file()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenops.errors import BadInput, CheckFailed, NotAllowed
+from qwenops.errors import BadInput, CheckFailed
 from qwenops.runtime import store as s
 from qwenops.runtime.client import Client, TaggedModel
 from qwenops.runtime.types import Store
@@ -120,15 +122,31 @@ def test_a_digest_that_is_none_leads_nowhere(store: Store, digest: str) -> None:
         s.blob_path(store, digest)
 
 
-@pytest.mark.skipif(os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="root reads everything")
+LISTED_BY_ANOTHER = """
+import os, sys
+from pathlib import Path
+import qwenops.runtime.store as s
+from qwenops.errors import NotAllowed
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    print(s.list_manifests(s.open_store(Path(sys.argv[1]), "test")))
+except NotAllowed as error:
+    print("not allowed:", error.message)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are kept otherwise on Windows")
 def test_a_store_that_may_not_be_read_says_so(store: Store) -> None:
     make_model(store.path, SMOL)
-    (store.path / "manifests").chmod(0)
+    closed = store.path / "manifests"
+    closed.chmod(0)
     try:
-        with pytest.raises(NotAllowed):
-            s.list_manifests(store)
+        command = [sys.executable, "-c", LISTED_BY_ANOTHER, str(store.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     finally:
-        (store.path / "manifests").chmod(0o755)
+        closed.chmod(0o755)
+    assert done.stdout == f"not allowed: {closed} cannot be read: Permission denied\n", done.stderr
 
 
 @pytest.mark.parametrize(
