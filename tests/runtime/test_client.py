@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,10 +169,14 @@ def test_a_picture_reaches_the_model(ollama_server: OllamaServer, tiny_qwen3vl: 
     Image.new("RGB", (64, 64), "white").save(picture)
     register(ollama_server.store, "client-sight", tiny_qwen3vl.model, projector=tiny_qwen3vl.projector)
     client = Client(ollama_server.url)
-    options = {"num_ctx": 2048, "num_predict": 1, "num_gpu": 0, "num_batch": 128}
-    blind = client.generate("client-sight", "What?", options=options)
-    seeing = client.generate("client-sight", "What?", images=[picture], options=options)
-    assert seeing.prompt_tokens >= blind.prompt_tokens + 1000
+    options = {"num_ctx": 2048, "num_gpu": 0}
+    # Ollama then says what it would hand to the model, pictures counted, and does not look at them.
+    say_only: dict[str, Any] = {"_debug_render_only": True}
+    blind = client.generate("client-sight", "What?", options=options, **say_only)
+    seeing = client.generate(
+        "client-sight", "What?", images=[picture, picture.read_bytes()], options=options, **say_only
+    )
+    assert [g.raw["_debug_info"].get("image_count", 0) for g in (blind, seeing)] == [0, 2]
     client.unload("client-sight")
     client.delete("client-sight")
     assert parse_name("client-sight").short not in [t.name for t in client.tags()]
