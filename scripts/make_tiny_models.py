@@ -2,9 +2,11 @@
 
     python scripts/make_tiny_models.py --tokenizer SmolLM2-135M-Instruct.Q4_1.gguf --out FOLDER [FAMILY...]
 
-Each has the tensors, metadata and projector of its family at a size of about 25 MiB, and takes a picture
-as the real one does; what it answers means nothing. The tokenizer is borrowed from a real model's file.
-The weights are drawn from PCG64's raw stream, so the same tokenizer gives the same bytes everywhere.
+Each has the tensors, metadata and projector of its family at a size of about 30 MiB, and takes a picture
+as the real one does. To whatever is asked it answers one short sentence and stops: a model of nothing but
+random numbers repeats one token for ever, which Ollama breaks off without an end. The tokenizer is borrowed
+from a real model's file. The weights come from PCG64's raw stream: the same tokenizer gives the same bytes
+everywhere.
 Tensor names and shapes: llama.cpp b10435, src/models/{qwen3vl,qwen2vl,qwen35}.cpp and tools/mtmd/clip.cpp.
 """
 
@@ -30,6 +32,13 @@ F16_FILE = 1
 # The text side, the same in every family: rows of 256 so that every quantization applies.
 WIDTH, HEADS, KV_HEADS, HEAD_DIM, FEED_FORWARD = 256, 4, 2, 64, 512
 CONTEXT = 32768
+# What they say, as GPT-2 style tokenizers write a leading space. One hidden dimension stands for "before the
+# sentence", one for each of its words.
+SENTENCE = ("A", "Ġsmall", "Ġrandom", "Ġmodel", ".")
+STATES = len(SENTENCE) + 1
+# How strongly a token marks its dimension, the last layer notices it, and the next word is written.
+MARK, NOTICE, WRITE = 0.5, 20.0, 2.0
+
 # The vision side.
 EYE_WIDTH, EYE_HEADS, EYE_FEED_FORWARD, EYE_LAYERS = 64, 4, 128, 2
 MERGED = EYE_WIDTH * 4
@@ -86,9 +95,51 @@ class Weights:
 
     def matrix(self, name: str, *shape: int) -> None:
         """A weight in f16; shape is numpy's, rows first."""
+        self._add(name, self._draw(shape, 0.1))
+
+    def _add(self, name: str, values: NDArray[np.float32]) -> None:
         import numpy as np
 
-        self._writer.add_tensor(name, self._draw(shape, 0.1).astype(np.float16))
+        self._writer.add_tensor(name, values.astype(np.float16))
+
+    def embedding(self, words: Tokenizer) -> None:
+        """The token table. Every token marks one of the state dimensions: its place in the sentence, or 0."""
+        table = self._draw((len(words.tokens), WIDTH), 0.1)
+        said = [words.tokens.index(word) for word in SENTENCE]
+        table[:, :STATES] = 0
+        table[:, 0] = MARK
+        for place, token in enumerate(said, 1):
+            table[token, :STATES] = 0
+            table[token, place] = MARK
+        self._next_words = table[[*said, words.eos]].copy()
+        self._next_words[:, :STATES] = 0
+        self._table = table
+        self._add("token_embd.weight", table)
+
+    def head(self, name: str) -> None:
+        """An output head of its own, with the values that a tied one would have."""
+        self._add(name, self._table)
+
+    def quiet_output(self, name: str, columns: int) -> None:
+        """What a block adds to the stream, except to the state dimensions: those keep what the token marked."""
+        matrix = self._draw((WIDTH, columns), 0.1)
+        matrix[:STATES] = 0
+        self._add(name, matrix)
+
+    def feed_forward(self, block: str, *, speaks: bool) -> None:
+        """The gated feed-forward. In the layer that speaks, one unit a state writes the word that comes next."""
+        gate = self._draw((FEED_FORWARD, WIDTH), 0.1)
+        up = self._draw((FEED_FORWARD, WIDTH), 0.1)
+        down = self._draw((WIDTH, FEED_FORWARD), 0.1)
+        down[:STATES] = 0
+        if speaks:
+            for state in range(STATES):
+                gate[state] = up[state] = 0
+                gate[state, state] = up[state, state] = NOTICE
+                down[:, state] = WRITE * self._next_words[state]
+        self._add(f"{block}.ffn_gate.weight", gate)
+        self._add(f"{block}.ffn_up.weight", up)
+        self._add(f"{block}.ffn_down.weight", down)
 
     def vector(self, name: str, *shape: int) -> None:
         """A bias or another tensor that files keep in f32."""
@@ -134,14 +185,8 @@ def _describe_text(writer: gguf.GGUFWriter, words: Tokenizer, name: str, layers:
 
 
 def _text_ends(weights: Weights, words: Tokenizer) -> None:
-    weights.matrix("token_embd.weight", len(words.tokens), WIDTH)
+    weights.embedding(words)
     weights.ones("output_norm.weight", WIDTH)
-
-
-def _feed_forward(weights: Weights, block: str) -> None:
-    weights.matrix(f"{block}.ffn_gate.weight", FEED_FORWARD, WIDTH)
-    weights.matrix(f"{block}.ffn_up.weight", FEED_FORWARD, WIDTH)
-    weights.matrix(f"{block}.ffn_down.weight", WIDTH, FEED_FORWARD)
 
 
 def write_qwen3vl_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
@@ -155,7 +200,8 @@ def write_qwen3vl_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
     writer.add_num_deepstack_layers(1)
     weights = Weights(writer, seed=3001)
     _text_ends(weights, words)
-    for block in (f"blk.{i}" for i in range(layers)):
+    for i in range(layers):
+        block = f"blk.{i}"
         weights.ones(f"{block}.attn_norm.weight", WIDTH)
         weights.ones(f"{block}.ffn_norm.weight", WIDTH)
         weights.ones(f"{block}.attn_q_norm.weight", HEAD_DIM)
@@ -163,8 +209,8 @@ def write_qwen3vl_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
         weights.matrix(f"{block}.attn_q.weight", HEADS * HEAD_DIM, WIDTH)
         weights.matrix(f"{block}.attn_k.weight", KV_HEADS * HEAD_DIM, WIDTH)
         weights.matrix(f"{block}.attn_v.weight", KV_HEADS * HEAD_DIM, WIDTH)
-        weights.matrix(f"{block}.attn_output.weight", WIDTH, HEADS * HEAD_DIM)
-        _feed_forward(weights, block)
+        weights.quiet_output(f"{block}.attn_output.weight", HEADS * HEAD_DIM)
+        weights.feed_forward(block, speaks=i == layers - 1)
 
 
 def write_qwen25vl_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
@@ -175,15 +221,16 @@ def write_qwen25vl_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
     writer.add_rope_dimension_sections([8, 12, 12, 0])
     weights = Weights(writer, seed=2501)
     _text_ends(weights, words)
-    weights.matrix("output.weight", len(words.tokens), WIDTH)
-    for block in (f"blk.{i}" for i in range(layers)):
+    weights.head("output.weight")
+    for i in range(layers):
+        block = f"blk.{i}"
         weights.ones(f"{block}.attn_norm.weight", WIDTH)
         weights.ones(f"{block}.ffn_norm.weight", WIDTH)
         weights.linear(f"{block}.attn_q", HEADS * HEAD_DIM, WIDTH)
         weights.linear(f"{block}.attn_k", KV_HEADS * HEAD_DIM, WIDTH)
         weights.linear(f"{block}.attn_v", KV_HEADS * HEAD_DIM, WIDTH)
-        weights.matrix(f"{block}.attn_output.weight", WIDTH, HEADS * HEAD_DIM)
-        _feed_forward(weights, block)
+        weights.quiet_output(f"{block}.attn_output.weight", HEADS * HEAD_DIM)
+        weights.feed_forward(block, speaks=i == layers - 1)
 
 
 def write_qwen35_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
@@ -214,7 +261,7 @@ def write_qwen35_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
             weights.matrix(f"{block}.attn_q.weight", 2 * HEADS * HEAD_DIM, WIDTH)
             weights.matrix(f"{block}.attn_k.weight", KV_HEADS * HEAD_DIM, WIDTH)
             weights.matrix(f"{block}.attn_v.weight", KV_HEADS * HEAD_DIM, WIDTH)
-            weights.matrix(f"{block}.attn_output.weight", WIDTH, HEADS * HEAD_DIM)
+            weights.quiet_output(f"{block}.attn_output.weight", HEADS * HEAD_DIM)
             weights.ones(f"{block}.attn_q_norm.weight", HEAD_DIM)
             weights.ones(f"{block}.attn_k_norm.weight", HEAD_DIM)
         else:
@@ -226,8 +273,8 @@ def write_qwen35_text(writer: gguf.GGUFWriter, words: Tokenizer) -> None:
             weights.matrix(f"{block}.ssm_beta.weight", value_heads, WIDTH)
             weights.matrix(f"{block}.ssm_alpha.weight", value_heads, WIDTH)
             weights.ones(f"{block}.ssm_norm.weight", state)
-            weights.matrix(f"{block}.ssm_out.weight", WIDTH, inner)
-        _feed_forward(weights, block)
+            weights.quiet_output(f"{block}.ssm_out.weight", inner)
+        weights.feed_forward(block, speaks=i == layers - 1)
 
 
 def _describe_eye(writer: gguf.GGUFWriter, name: str, projector: str, patch: int, image: int) -> None:

@@ -303,7 +303,7 @@ PARTS = {
             "tiny",
             "small random Qwen3-VL, Qwen2.5-VL and Qwen3.5 models with projectors",
             "seconds",
-            "1",
+            "2",
             make_tiny,
             lambda layout: [
                 path for name in TINY_FAMILIES for path in (layout.tiny(name), layout.tiny_projector(name))
