@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from qwenops.errors import PartMissing
 from qwenops.machine.types import Device
 from qwenops.memory import probe_cache
 from qwenops.memory.ghost import Ghost
@@ -24,7 +25,7 @@ from qwenops.runtime.fit_target import FIT_TARGET, fit_target_bytes, projector_r
 from qwenops.runtime.flags import flags_of, server_environment
 from qwenops.runtime.rules import ServerLoad, resolve_load
 from qwenops.runtime.types import Runtime
-from qwenops.units import MIB
+from qwenops.units import MIB, human
 
 _OS = this_os()
 # What belongs to the server's environment, and must not leak in from the shell that runs qwenops.
@@ -37,12 +38,14 @@ class Question:
     """One start of llama-server: the model's facts, the load as Ollama would resolve it, the options behind it.
 
     `with_projector` is off where asking about the projector, which allocates it for a moment, could run out of memory.
+    `held_bytes` is how much less is free on each device now than the load may count on.
     """
 
     facts: ModelFacts
     load: ServerLoad
     options: RunOptions
     with_projector: bool
+    held_bytes: tuple[int, ...] = ()
 
 
 def question_of(model: Model, settings: LoadSettings, runtime: Runtime, devices: Sequence[Device]) -> Question:
@@ -67,7 +70,19 @@ def question_of(model: Model, settings: LoadSettings, runtime: Runtime, devices:
     if settings.projector_device == "cpu" and load.projector_on_cpu is None:
         target = fit_target_bytes(0, runtime.environment, devices=len(load.devices))
         load = replace(load, projector_on_cpu="as asked", fit_target_bytes=target)
-    return Question(facts, load, options, with_projector=_has_room(facts, load, runtime))
+    return Question(
+        facts,
+        load,
+        options,
+        with_projector=_has_room(facts, load, runtime),
+        held_bytes=_held(load, runtime),
+    )
+
+
+def _held(load: ServerLoad, runtime: Runtime) -> tuple[int, ...]:
+    """By device, how much less is free now than the caller counts on: what idle models hold, and Ollama would evict."""
+    now = {d.name: d.free_bytes for d in runtime.devices}
+    return tuple(d.free_bytes - now.get(d.name, d.free_bytes) for d in load.devices)
 
 
 def _has_room(facts: ModelFacts, load: ServerLoad, runtime: Runtime) -> bool:
@@ -103,10 +118,10 @@ def flags(question: Question, settings: LoadSettings, ghost: Ghost, listen: Sequ
 
 
 def environment(question: Question, runtime: Runtime, server: Path, projector_share_bytes: int = 0) -> dict[str, str]:
-    """The environment that Ollama gives the child.
+    """The environment that Ollama gives the child, so that its fit decides as it will when the model is loaded.
 
     `projector_share_bytes` is what a projector that is not asked about takes on the device: the fit must leave it free
-    as it would for one that is.
+    as it would for one that is. Raises PartMissing where idle models hold more than the fit can be told to overlook.
     """
     ours = {name: value for name, value in os.environ.items() if not _THE_SERVERS_OWN.match(name)}
     theirs = server_environment(
@@ -117,10 +132,24 @@ def environment(question: Question, runtime: Runtime, server: Path, projector_sh
         backends=runtime.backends,
         os=_OS,
     )
-    if projector_share_bytes:
-        targets = question.load.fit_target_bytes
-        theirs[FIT_TARGET] = ",".join(str(-(-(t + projector_share_bytes) // MIB)) for t in targets)
+    if question.options.num_gpu < 0 and (projector_share_bytes or any(question.held_bytes)):
+        theirs[FIT_TARGET] = _shifted_target(question, projector_share_bytes)
     return {**theirs, "LLAMA_ARG_FIT": "on"}
+
+
+def _shifted_target(question: Question, projector_share_bytes: int) -> str:
+    """The fit keeps layers while free - need >= target: what will be free and is not yet comes off the target."""
+    targets = [
+        target + projector_share_bytes - held
+        for target, held in zip(question.load.fit_target_bytes, question.held_bytes, strict=True)
+    ]
+    if min(targets, default=0) < 0:
+        raise PartMissing(
+            f"idle models hold {human(max(question.held_bytes))} that Ollama would free first, and the runtime's fit "
+            "cannot be asked as if they were gone",
+            do="ollama stop MODEL",
+        )
+    return ",".join(str(-(-target // MIB)) for target in targets)
 
 
 def key(model: Model, settings: LoadSettings, runtime: Runtime, server: Path, question: Question) -> str | None:

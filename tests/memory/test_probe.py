@@ -135,6 +135,21 @@ class TestAgainstRealLoads:
         assert mib(said.host.kv_bytes) == 224
         assert said.host.weights_bytes > small.header.tensor_bytes - MIB
 
+    def test_memory_that_idle_models_hold_is_counted_as_free_where_the_plan_counts_it(
+        self, small: Model, runtime: Runtime
+    ) -> None:
+        settings = LoadSettings(num_ctx=6656, gpu_layers="auto")
+        (card,) = runtime.devices
+        assert probe(small, settings, runtime).layers == Layers(29, 29)
+        # The software GPU always has 2048 MiB free: say that a plan may count on less, then on what is not free yet.
+        less = probe(small, settings, runtime, devices=(replace(card, free_bytes=1800 * MIB),))
+        assert less.layers.on_device < 29
+        held = replace(runtime, devices=(replace(card, free_bytes=1800 * MIB),))
+        assert probe(small, settings, held, devices=(card,)).layers == Layers(29, 29)
+        much = replace(runtime, devices=(replace(card, free_bytes=500 * MIB),))
+        with pytest.raises(PartMissing, match=r"idle models hold 1.51 GiB"):
+            probe(small, settings, much, devices=(card,))
+
 
 class TestGhosts:
     pytestmark = real
@@ -220,7 +235,7 @@ class TestProjector:
         self, model: Model, runtime: Runtime
     ) -> None:
         settings = LoadSettings(gpu_layers="auto")
-        held = replace(runtime, devices=tuple(replace(d, free_bytes=600 * MIB) for d in runtime.devices))
+        held = replace(runtime, devices=tuple(replace(d, free_bytes=1000 * MIB) for d in runtime.devices))
         asked = probe(model, settings, runtime)
         spared = probe(model, settings, held, devices=runtime.devices)
         assert (asked.sources["projector"], spared.sources["projector"]) == ("runtime", "closed form")
