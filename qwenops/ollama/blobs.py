@@ -106,7 +106,8 @@ def store_lock(store: Path) -> Iterator[None]:
         return
     descriptor = os.open(store / "blobs", os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

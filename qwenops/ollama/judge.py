@@ -14,7 +14,7 @@ from qwenops.errors import BadInput, NotAllowed, PartMissing
 from qwenops.ollama import ledger
 from qwenops.ollama.contents import Contents
 from qwenops.ollama.link import can_reflink
-from qwenops.ollama.rights import may_read, reader_named
+from qwenops.ollama.rights import Reader, may_read, reader_named
 from qwenops.runtime.names import Name
 from qwenops.runtime.store import Manifest, list_manifests
 from qwenops.runtime.types import Runtime, Store
@@ -37,14 +37,17 @@ def judge_rights(contents: Contents, runtime: Runtime, store: Store, *, copy: bo
         return
     for _, path in contents.files:
         if not may_read(path, reader) and not can_reflink(path, nearest(store.path / "blobs")):
-            mode = path.stat().st_mode & 0o777
-            raise NotAllowed(
-                f"Ollama runs as {reader.name}, who cannot read {path} (owner {_owner_name(path)}, mode {mode:o})",
-                do=(
-                    f"chmod o+r {path}",
-                    f"or add --copy ({human(path.stat().st_size)}, {human(free_bytes(store))} free)",
-                ),
-            )
+            raise unreadable(path, path, reader, store)
+
+
+def unreadable(path: Path, source: Path, reader: Reader, store: Store) -> NotAllowed:
+    """The error for a file that the server's user cannot read; `source` is the user's own name for it."""
+    mode = path.stat().st_mode & 0o777
+    room = f"{human(path.stat().st_size)}, {human(free_bytes(store))} free"
+    return NotAllowed(
+        f"Ollama runs as {reader.name}, who cannot read {source} (owner {_owner_name(path)}, mode {mode:o})",
+        do=(f"chmod o+r {source}", f"or add --copy ({room})"),
+    )
 
 
 def judge_room(contents: Contents, store: Store, *, copy: bool) -> None:
@@ -107,7 +110,8 @@ def clear_disk_errors(store: Store, contents: Contents) -> Iterator[None]:
 
 def nearest(path: Path) -> Path:
     """The path itself, or the first folder above it that exists."""
-    while not path.exists() and path != path.parent:
+    # os.path says no where a folder above may not be looked into; Path.exists raises.
+    while not os.path.exists(path) and path != path.parent:
         path = path.parent
     return path
 

@@ -87,7 +87,7 @@ def _reflink(source: Path, target: Path, owner: Owner | None) -> bool:
             if owner:
                 os.fchown(temporary, owner.uid, owner.gid)
             os.fsync(temporary)
-            os.link(f"/proc/self/fd/{temporary}", target, follow_symlinks=True)
+            _name(temporary, target)
             return True
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -106,6 +106,15 @@ def _unnamed(folder: Path):  # type: ignore[no-untyped-def]
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _name(descriptor: int, target: Path) -> None:
+    """Give an unnamed file its name. Only with a folder's descriptor does os.link follow the link in /proc."""
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", target.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
 
 
 def _clone(source: int, target: int) -> None:

@@ -7,8 +7,10 @@ moment, takes back everything that was done.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from qwenops.errors import CheckFailed
@@ -23,11 +25,13 @@ from qwenops.ollama.judge import (
     judge_room,
     nearest,
     refuse_foreign,
+    unreadable,
     what_is_there,
 )
 from qwenops.ollama.link import Owner, can_reflink, owner_for, place
 from qwenops.ollama.manifest import same_model
 from qwenops.ollama.remove import remove_unused
+from qwenops.ollama.rights import may_read, reader_named
 from qwenops.ollama.types import How, Progress, Registered
 from qwenops.ollama.watch import blob_is_right
 from qwenops.runtime.client import Client
@@ -68,36 +72,36 @@ def register(
             make_folders(store.path / "blobs", undo, owner)
             make_folders(store.path / "manifests", undo, owner)
             with store_lock(store.path), Undo() as steps:
-                return _register(
-                    made, name, runtime, store, steps, owner, copy=copy, replace=replace, progress=progress
-                )
+                return _register(made, name, _Work(runtime, store, steps, owner, copy, progress), replace=replace)
 
 
-def _register(
-    made: Bundle,
-    name: Name,
-    runtime: Runtime,
-    store: Store,
-    undo: Undo,
-    owner: Owner | None,
-    *,
-    copy: bool,
-    replace: bool,
-    progress: Progress,
-) -> Registered:
+@dataclass(frozen=True)
+class _Work:
+    """What every step of one registration needs. `undo` takes back what was done so far."""
+
+    runtime: Runtime
+    store: Store
+    undo: Undo
+    owner: Owner | None
+    copy: bool
+    progress: Progress
+
+
+def _register(made: Bundle, name: Name, work: _Work, *, replace: bool) -> Registered:
+    store, runtime = work.store, work.runtime
     before = what_is_there(store, name)
     same = before.raw is not None and same_model(before.raw, made.manifest)
     if not same:
         refuse_foreign(before, store, replace=replace)
-    placed = [_place(blob, store, undo, owner, copy=copy, progress=progress) for blob in made.blobs]
+    placed = [_place(blob, work) for blob in made.blobs]
     small = [(digest, data) for digest, data in made.small if not _holds(store, digest, data)]
     for digest, data in small:
-        write_blob(blob_path(store, digest), data, undo, owner)
+        write_blob(blob_path(store, digest), data, work.undo, work.owner)
     sync_folder(store.path / "blobs")
     raw = before.raw if same and before.raw else made.manifest
     if not same:
-        _write_manifest(before, raw, store, undo, owner)
-        _link_again(made, store, undo, owner, copy=copy, progress=progress)
+        _write_manifest(before, raw, work)
+        _link_again(made, work)
     confirmed = not runtime.reachable or seen_by_server(runtime, before.name, manifest_digest(raw))
     if not confirmed:
         raise NotTheServersStore(
@@ -116,44 +120,50 @@ def _register(
 # The writing
 
 
-def _place(blob: Blob, store: Store, undo: Undo, owner: Owner | None, *, copy: bool, progress: Progress) -> How | None:
+def _place(blob: Blob, work: _Work) -> How | None:
     """Bring one large blob into the store; None when a right one is there."""
-    target = blob_path(store, blob.row.digest)
-    if target.exists():
-        if blob_is_right(store, blob.row.digest, source=blob.found, progress=progress):
+    target = blob_path(work.store, blob.row.digest)
+    existed = target.exists()
+    if existed and not (work.copy and os.path.samefile(target, blob.found.path)):
+        if blob_is_right(work.store, blob.row.digest, source=blob.found, progress=work.progress):
             return None
         target.unlink()
-    how, _ = place(blob.found, target, copy=copy, owner=owner, progress=progress)
-    undo.on_failure(target.unlink)
+    how, _ = place(blob.found, target, copy=work.copy, owner=work.owner, progress=work.progress)
+    if not existed:
+        # A blob that others may use is only ever made better: what took its place is right and stays.
+        work.undo.on_failure(target.unlink)
+    reader = reader_named(work.runtime.user, work.store.path) if how == "linked" else None
+    if reader and not may_read(target, reader):
+        raise unreadable(target, blob.found.path, reader, work.store)
     return None if how == "present" else how
 
 
-def _write_manifest(before: Before, raw: bytes, store: Store, undo: Undo, owner: Owner | None) -> None:
-    root = store.path / "manifests"
+def _write_manifest(before: Before, raw: bytes, work: _Work) -> None:
+    root = work.store.path / "manifests"
     path = root / before.name.relative_path
     for attempt in (1, 2):
-        make_folders(path.parent, undo, owner)
+        make_folders(path.parent, work.undo, work.owner)
         try:
             # Not beside the manifest: the server lists that folder, and one that vanishes there fails its listing.
-            write_atomically(path, raw, owner, temporary_in=root)
+            write_atomically(path, raw, work.owner, temporary_in=root)
             break
         except FileNotFoundError:  # the server pruned the folder while it was empty
             if attempt == 2:
                 raise
-    old = before.raw
+    old, owner = before.raw, work.owner
     if old is None:
-        undo.on_failure(path.unlink)
+        work.undo.on_failure(path.unlink)
     else:
-        undo.on_failure(lambda: write_atomically(path, old, owner, temporary_in=root))
+        work.undo.on_failure(lambda: write_atomically(path, old, owner, temporary_in=root))
 
 
-def _link_again(made: Bundle, store: Store, undo: Undo, owner: Owner | None, *, copy: bool, progress: Progress) -> None:
+def _link_again(made: Bundle, work: _Work) -> None:
     """A server that starts prunes blobs that no manifest named yet and that look old, as a link does."""
     for blob in made.blobs:
-        if not blob_path(store, blob.row.digest).exists():
-            _place(blob, store, undo, owner, copy=copy, progress=progress)
+        if not blob_path(work.store, blob.row.digest).exists():
+            _place(blob, work)
     for digest, data in made.small:
-        write_blob(blob_path(store, digest), data, undo, owner)
+        write_blob(blob_path(work.store, digest), data, work.undo, work.owner)
 
 
 def _holds(store: Store, digest: str, data: bytes) -> bool:

@@ -199,3 +199,22 @@ def as_user(user: SecondUser, work: Callable[[], str]) -> str:
         said = answer.read().decode()
     os.waitpid(child, 0)
     return said
+
+
+@contextlib.contextmanager
+def reflink_disk(folder: Path, size_bytes: int = 160 << 20) -> Iterator[Path]:
+    """A btrfs in a file, mounted on a folder (root only); skips the test where that cannot be had."""
+    if not is_root() or shutil.which("mkfs.btrfs") is None:
+        pytest.skip("needs root and mkfs.btrfs (Debian: btrfs-progs) for a file system with reflinks")
+    folder.mkdir(parents=True)
+    image = folder.with_name(f"{folder.name}.img")
+    image.touch()
+    os.truncate(image, size_bytes)
+    subprocess.run(["mkfs.btrfs", "--quiet", str(image)], check=True)
+    if subprocess.run(["mount", "-o", "loop", str(image), str(folder)], capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount a file")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        image.unlink()

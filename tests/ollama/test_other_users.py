@@ -146,8 +146,10 @@ def test_a_private_file_on_a_server_of_another_user(smollm: Path) -> None:
 
 
 @pytest.mark.server
-def test_a_store_of_the_service_is_linked_into_by_one_line_of_sudo(smollm: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=["a store to look into", "a closed home"])
+def test_a_store_of_the_service_is_linked_into_by_one_line_of_sudo(smollm: Path, mode: int) -> None:
     with second_user() as service, server_of(service) as server:
+        server.store.parent.chmod(mode)
         file = service.folder / "public.gguf"
         file.write_bytes(smollm.read_bytes())
         alice = replace(service, uid=service.uid + 1000, gid=service.gid + 1000)

@@ -67,6 +67,17 @@ def test_copy_gives_an_inode_of_its_own(file: Path, store: Path) -> None:
     assert health.blob.stat().st_mode & 0o777 == 0o644
 
 
+def test_copy_takes_the_place_of_a_link(file: Path, store: Path) -> None:
+    register(spec_for(file), "own", store_alone(store))
+    done = register(spec_for(file), "own", store_alone(store), copy=True)
+
+    (health,) = list_models(store_alone(store))[0].files
+    assert (done.changed, done.how) == (True, "copied")
+    assert health.blob is not None
+    assert not os.path.samefile(health.blob, file)
+    assert not register(spec_for(file), "own", store_alone(store), copy=True).changed
+
+
 def test_a_dry_run_writes_nothing(file: Path, store: Path) -> None:
     done = register(spec_for(file), "dry", store_alone(store), dry_run=True)
 
