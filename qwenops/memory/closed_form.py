@@ -17,16 +17,17 @@ from qwenops.memory.compute import Compute, compute_bytes
 from qwenops.memory.encoder import KNOWN_KINDS, WARMUP_TOKENS, Encoder, encoder_of
 from qwenops.memory.fit import Fit
 from qwenops.memory.inline import inline_projector
-from qwenops.memory.kv import kv_bytes
+from qwenops.memory.kv import kv_bytes, largest_cache_tensor_bytes
 from qwenops.memory.overhead import overhead_bytes
 from qwenops.memory.placement import Placement, place
-from qwenops.memory.quants import is_quantized, kv_type_number
+from qwenops.memory.quants import BLOCK, is_quantized, kv_type_number
 from qwenops.memory.shape import Shape, shape_of
 from qwenops.memory.state import state_bytes
 from qwenops.memory.text_graph import KNOWN
 from qwenops.memory.types import DeviceNeed, HostNeed, Layers, LoadSettings, Need
 from qwenops.memory.weights import Weights, place_weights
 from qwenops.model.types import Model, Projector
+from qwenops.units import human
 
 COMPONENTS = ("weights", "kv", "state", "compute", "projector", "encoder", "overhead")
 
@@ -61,9 +62,9 @@ def closed_form(
     "auto" it decides how many layers are placed. `host` changes no figure. The projector goes to the first device.
     Raises BadInput for settings with which the runtime refuses to load.
     """
-    _check(settings)
-    reserve = reserve_bytes or {}
     shape = shape_of(model)
+    _check(shape, settings)
+    reserve = reserve_bytes or {}
     backends = [backend_of(d) for d in devices]
     backends.append(host_backend(backends[0] if backends else None))
     projector = model.projector or inline_projector(model)
@@ -104,7 +105,7 @@ def closed_form(
         layers=Layers(placement.on_device, shape.layers + 1),
         band=band_of(sum(n.total_bytes for n in needs), shape.architecture, projector, devices),
         sources=dict.fromkeys(COMPONENTS, "closed form"),
-        notes=_notes(shape, placement, projector),
+        notes=_notes(shape, settings, placement, backends, projector),
         flash_attn=text.compute.flash,
     )
 
@@ -128,12 +129,23 @@ def text_need(
     )
 
 
-def _check(settings: LoadSettings) -> None:
+def _check(shape: Shape, settings: LoadSettings) -> None:
+    """Refuse what llama_init_from_model refuses (src/llama-context.cpp)."""
     if settings.flash_attn == "off" and is_quantized(kv_type_number(settings.kv_type_v)):
         raise BadInput(
             f"a V cache of type {settings.kv_type_v} needs flash attention, which is off",
             do="turn flash attention on, or take f16 for the cache",
         )
+    for which, kv_type, head in (
+        ("K", settings.kv_type_k, shape.head_k),
+        ("V", settings.kv_type_v, shape.head_v),
+    ):
+        block = BLOCK[kv_type_number(kv_type)]
+        if head % block:
+            raise BadInput(
+                f"a {which} cache of type {kv_type} has blocks of {block}, which do not divide heads of {head}",
+                do="take f16 for the cache",
+            )
     if min(settings.num_ctx, settings.parallel, settings.batch, settings.ubatch) < 1:
         raise BadInput("context, parallel, batch and ubatch must be at least 1", do="give positive numbers")
 
@@ -176,8 +188,21 @@ def _placement(
     ).placement()
 
 
-def _notes(shape: Shape, placement: Placement, projector: Projector | None) -> tuple[str, ...]:
+def _notes(
+    shape: Shape,
+    settings: LoadSettings,
+    placement: Placement,
+    backends: Sequence[Backend],
+    projector: Projector | None,
+) -> tuple[str, ...]:
     notes = []
+    for number, backend in enumerate(backends):
+        largest = largest_cache_tensor_bytes(shape, settings, placement, number)
+        if largest > backend.max_tensor_bytes:
+            notes.append(
+                f"a block's cache is {human(largest)} in one piece and {backend.name} takes "
+                f"{human(backend.max_tensor_bytes)}: the runtime aborts; take less context or a smaller cache type"
+            )
     if shape.architecture not in KNOWN:
         notes.append(
             f"the graph of {shape.architecture or 'this architecture'} is not replayed: weights and cache are exact, "

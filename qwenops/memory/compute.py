@@ -139,6 +139,8 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
     What is left out is whole periods, so that a hybrid's order of recurrent and attention blocks stays as it is. Its
     blocks on the host, whose weights pass through the device one by one, settle late: more of them are kept.
     """
+    if shape.experts_used == 1 and any(shape.recurrent):
+        return list(range(shape.trunk_layers))  # the one shape known to drift on to the last block
     period = _period(shape)
     chosen: set[int] = set()
     for start, end in _runs(shape, placement):

@@ -6,7 +6,7 @@ llama-server makes them when it is given a number of slots.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
@@ -42,19 +42,24 @@ def kv_bytes(
 ) -> tuple[int, ...]:
     """Cache bytes by backend; a block's cache lies where the block does."""
     sums = [0] * len(backends)
+    for t, backend in _cache_tensors(shape, settings, placement):
+        sums[backend] += pad(backends[backend].allocation_bytes(t), backends[backend].alignment)
+    return tuple(sums)
+
+
+def largest_cache_tensor_bytes(shape: Shape, settings: LoadSettings, placement: Placement, backend: int) -> int:
+    """Bytes of the largest single cache tensor on a backend: K or V of one block for all sequences."""
+    return max((t.size for t, b in _cache_tensors(shape, settings, placement) if b == backend), default=0)
+
+
+def _cache_tensors(shape: Shape, settings: LoadSettings, placement: Placement) -> Iterator[tuple[tf.Tensor, int]]:
     type_k, type_v = kv_type_number(settings.kv_type_k), kv_type_number(settings.kv_type_v)
     widest = max((shape.v_width(i) for i in range(shape.layers)), default=0)
     for layer in range(shape.layers):
         if not shape.owns_cache(layer):
             continue
-        backend = placement.backends[layer]
         cells = layer_cells(shape, settings, layer)
         v_width = widest if settings.flash_attn == "off" else shape.v_width(layer)
         for type_, width in ((type_k, shape.k_width(layer)), (type_v, v_width)):
             if width:
-                sums[backend] += _stored(tf.leaf(type_, width, cells, settings.parallel), backends[backend])
-    return tuple(sums)
-
-
-def _stored(t: tf.Tensor, backend: Backend) -> int:
-    return pad(backend.allocation_bytes(t), backend.alignment)
+                yield tf.leaf(type_, width, cells, settings.parallel), placement.backends[layer]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from qwenops.machine.types import Kind
@@ -30,10 +30,21 @@ _PAIRS: Final = frozenset(
 )
 
 
-def reorder(nodes: Sequence[Tensor], kind: Kind) -> Sequence[Tensor]:
-    """The order in which this kind of backend runs a split."""
+_METAL_AHEAD: Final = 64
+_METAL_CHAIN: Final = 16
+_METAL_FUSED: Final = frozenset({"ADD", "MUL", "NORM", "RMS_NORM"})
+_METAL_MOVABLE: Final = _METAL_FUSED | {
+    "MUL_MAT", "MUL_MAT_ID", "ROPE", "L2_NORM", "SUM_ROWS", "SSM_CONV", "CLAMP", "TRI", "DIAG", "SUB", "DIV", "GLU",
+    "SCALE", "UNARY", "GET_ROWS", "SET_ROWS", "SET", "CPY", "CONT", "REPEAT",
+}  # fmt: skip
+
+
+def reorder(nodes: Sequence[Tensor], kind: Kind, uses: Mapping[int, int]) -> Sequence[Tensor]:
+    """The order in which this kind of backend runs a split; `uses` counts how often each tensor is a source."""
     if kind == "vulkan":
         return _Vulkan(nodes).order()
+    if kind == "metal":
+        return _Metal(nodes, uses).order()
     return nodes
 
 
@@ -169,3 +180,92 @@ class _Vulkan:
                     break
             if ready:
                 together.append(j)
+
+
+class _Metal:
+    """ggml_graph_optimize (ggml-metal-common.cpp, llama.cpp b10434): work that can run beside other work is put there.
+
+    Chains that Metal fuses stay together. Two nodes may run side by side when neither writes what the other touches.
+    """
+
+    def __init__(self, nodes: Sequence[Tensor], uses: Mapping[int, int]) -> None:
+        self._groups = _chains(nodes, uses)
+        self._used = [False] * len(self._groups)
+        self._touched = [_touched(g) for g in self._groups]
+        self._result: list[Tensor] = []
+
+    def order(self) -> list[Tensor]:
+        """All nodes, once each."""
+        beside = _Together()
+        for i, group in enumerate(self._groups):
+            if self._used[i]:
+                continue
+            if group[0].op not in _EMPTY and not beside.admits(*self._touched[i]):
+                self._look_ahead(i, beside)
+                beside = _Together()
+            self._take(i, beside)
+        return self._result
+
+    def _take(self, i: int, beside: _Together) -> None:
+        beside.add(*self._touched[i])
+        self._used[i] = True
+        self._result.extend(self._groups[i])
+
+    def _look_ahead(self, i: int, beside: _Together) -> None:
+        passed = _Together()
+        passed.add(*self._touched[i])
+        for j in range(i + 1, min(i + _METAL_AHEAD, len(self._groups))):
+            if self._used[j]:
+                continue
+            op = self._groups[j][0].op
+            if op not in _METAL_MOVABLE and op not in _EMPTY:
+                return
+            free = op in _EMPTY or beside.admits(*self._touched[j])
+            if free and passed.admits(*self._touched[j]):
+                self._take(j, beside)
+            else:
+                passed.add(*self._touched[j])
+
+
+class _Together:
+    """What a set of concurrent nodes reads and writes, by the tensors whose bytes they are."""
+
+    def __init__(self) -> None:
+        self.read: set[int] = set()
+        self.written: set[int] = set()
+
+    def add(self, read: frozenset[int], written: int) -> None:
+        self.read |= read
+        self.written.add(written)
+
+    def admits(self, read: frozenset[int], written: int) -> bool:
+        return self.written.isdisjoint(read) and written not in self.read and written not in self.written
+
+
+def _touched(group: Sequence[Tensor]) -> tuple[frozenset[int], int]:
+    return frozenset(_root(s) for t in group for s in t.src), _root(group[-1])
+
+
+def _root(t: Tensor) -> int:
+    return id(t if t.view_of is None else t.view_of)
+
+
+def _chains(nodes: Sequence[Tensor], uses: Mapping[int, int]) -> list[Sequence[Tensor]]:
+    groups: list[Sequence[Tensor]] = []
+    i = 0
+    while i < len(nodes):
+        length = 1
+        if nodes[i].op in ("ADD", "NORM", "RMS_NORM"):
+            while length < _METAL_CHAIN and i + length < len(nodes) and _fuses(nodes, i + length, uses):
+                length += 1
+        groups.append(nodes[i : i + length])
+        i += length
+    return groups
+
+
+def _fuses(nodes: Sequence[Tensor], i: int, uses: Mapping[int, int]) -> bool:
+    """Whether node i can be computed with the one before it: its only user, of the same shape."""
+    t, before = nodes[i], nodes[i - 1]
+    if t.op not in _METAL_FUSED or uses.get(id(before), 0) != 1 or before.view_of is not None or before.is_output:
+        return False
+    return any(s is before for s in t.src[:2]) and t.ne == before.ne

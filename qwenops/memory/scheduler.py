@@ -7,6 +7,7 @@ copy of it is set aside at the start of the split. The result is an order of nod
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +45,7 @@ class Scheduler:
 
     def peaks(self, graph: Graph) -> list[int]:
         """Compute buffer bytes of each backend for this graph, which is changed on the way."""
+        uses = Counter(id(s) for t in graph.nodes for s in t.src)
         self._assign(graph)
         splits = self._split(graph.nodes)
         leaves: list[tuple[Tensor, int]] = []
@@ -54,7 +56,7 @@ class Scheduler:
                 dependency = Tensor(source.type, source.ne, "NONE", (source,), source.nb, source)
                 nodes.append((dependency, source.backend))
                 nodes.append((self._twins[id(source), split.backend][0], split.backend))
-            nodes.extend((t, t.backend) for t in reorder(part, self._backends[split.backend].kind))
+            nodes.extend((t, t.backend) for t in reorder(part, self._backends[split.backend].kind, uses))
         if self._copies > 1:
             for source in self._shared_inputs:
                 leaves.extend((twin, source.backend) for twin in self._twins[id(source), source.backend])

@@ -259,11 +259,32 @@ def test_a_file_with_other_tensor_names_still_gets_a_compute_figure() -> None:
     [
         (LoadSettings(flash_attn="off", kv_type_v="q8_0"), "flash attention"),
         (LoadSettings(num_ctx=0), "at least 1"),
+        (LoadSettings(kv_type_k="q8_0", kv_type_v="q8_0"), "do not divide"),
     ],
 )
 def test_settings_that_the_runtime_refuses_are_refused(settings: LoadSettings, says: str) -> None:
+    dims = replace(TEXT["qwen3-0.6b"], head=80)
     with pytest.raises(BadInput, match=says):
-        closed_form(text_model(TEXT["qwen3-0.6b"]), settings, (SOFTWARE,))
+        closed_form(text_model(dims), settings, (SOFTWARE,))
+
+
+@pytest.mark.parametrize(("num_ctx", "aborts"), [(65536, False), (131072, True)])
+def test_a_cache_too_large_for_one_buffer_of_the_device_is_told(num_ctx: int, aborts: bool) -> None:
+    # loaded both ways: the server aborts on the second, a K tensor of 256 MiB where llvmpipe binds 128
+    need = closed_form(text_model(TEXT["qwen3-0.6b"]), LoadSettings(num_ctx=num_ctx), (SOFTWARE,))
+    assert any("aborts" in note for note in need.notes) is aborts
+
+
+def test_vision_tensors_inside_the_file_count_as_a_projector() -> None:
+    inside = vision_projector(VISION["qwen3-vl-2b"]).header
+    text = text_model(TEXT["qwen3-vl-2b"])
+    header = replace(text.header, tensors=(*text.header.tensors, *inside.tensors))
+    need = closed_form(replace(text, header=header, inline_vision=True), LoadSettings(), _gpu("cuda", "CUDA"))
+    apart = closed_form(text, LoadSettings(), _gpu("cuda", "CUDA"))
+    assert need.devices[0].weights_bytes == apart.devices[0].weights_bytes
+    assert need.devices[0].projector_bytes == pytest.approx(inside.tensor_bytes, rel=0.001)
+    assert need.devices[0].encoder_bytes > 200 * MIB
+    assert "not replayed" in need.notes[0]
 
 
 def test_a_draft_head_in_the_file_is_not_loaded() -> None:
