@@ -20,6 +20,7 @@ from qwenops.plan.search import (
     first_choice,
     largest_context,
     smallest_that_fits,
+    trained_context,
     widen,
 )
 from qwenops.plan.types import Choice, Fits, Judged, Other, Plan, Wish
@@ -89,8 +90,16 @@ def plan(
 def _scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
     from qwenops.memory import ladder, reserve
 
+    answers: dict[tuple[int, LoadSettings, str], Need] = {}
+
     def ask(rung: str) -> AskNeed:
         def answer(model: Model, settings: LoadSettings) -> Need:
+            key = (id(model), settings, rung)
+            if key not in answers:
+                answers[key] = answer_afresh(model, settings)
+            return answers[key]
+
+        def answer_afresh(model: Model, settings: LoadSettings) -> Need:
             devices = reserve.devices_in_use(model, settings, base.devices, base.host, base.environment)
             return ladder.need(
                 model,
@@ -197,6 +206,9 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
     floor = replace(task, images=choice.images).floor(sees=bool(choice.images), image_tokens=settings.image_tokens)
     if settings.num_ctx < floor:
         said = [f"num_ctx {settings.num_ctx}: less than the {floor} tokens that the task needs at its fullest"]
+    trained = trained_context(choice.model)
+    if scene.wish.num_ctx and scene.wish.num_ctx > trained:
+        said.append(f"--ctx {scene.wish.num_ctx} is above the {trained} that the model was trained for")
     if scene.ground.devices:
         said.append(f"{choice.model.quant}: the best given quant that fits with that context")
     else:

@@ -71,7 +71,7 @@ def first_choice(model: Model, scene: Scene) -> Choice:
     kv = cast("KVType", wish.kv_type or ground.kv_type)
     ubatch = wish.ubatch or SMALLEST_UBATCHES[0]
     settings = LoadSettings(
-        num_ctx=wish.num_ctx or min(floor, _trained(model)),
+        num_ctx=min(wish.num_ctx or floor, trained_context(model)),
         batch=ubatch,
         ubatch=ubatch,
         kv_type_k=kv,
@@ -113,27 +113,40 @@ def smallest_that_fits(choice: Choice, scene: Scene) -> Judged:
 
 
 def largest_context(choice: Choice, scene: Scene, *, low: int, high: int, extra_bytes: int = 0) -> int:
-    """The largest context between two bounds that fits by the quick rung; 0 when not even the low one does."""
+    """The largest context between two bounds that fits by the quick rung; 0 when not even the low one does.
 
-    def fits(num_ctx: int) -> bool:
+    A need is nearly linear in the context, so the next try is interpolated between the last that fitted and the last
+    that did not: about four tries where halving takes seven.
+    """
+
+    def spare(num_ctx: int) -> int:
         judged = scene.weigh(_with_context(choice, num_ctx), scene.quick)
-        return judged.fits == "yes" and (extra_bytes == 0 or judged.spare_bytes >= extra_bytes)
+        return (judged.spare_bytes if judged.fits == "yes" else -judged.short_bytes) - extra_bytes
 
-    if not fits(low):
+    above = spare(high)
+    if above >= 0:
+        return high
+    below = spare(low)
+    if below < 0:
         return 0
-    steps_low, steps_high = low // CONTEXT_STEP, high // CONTEXT_STEP
-    while steps_low < steps_high:
-        middle = (steps_low + steps_high + 1) // 2
-        if fits(middle * CONTEXT_STEP):
-            steps_low = middle
+    fits, fails = low // CONTEXT_STEP, -(-high // CONTEXT_STEP)
+    halve = False
+    while fails - fits > 1:
+        middle = (fits + fails) // 2 if halve else fits + (fails - fits) * below // max(1, below - above)
+        middle = min(max(middle, fits + 1), fails - 1)
+        found = spare(middle * CONTEXT_STEP)
+        before = fails - fits
+        if found >= 0:
+            fits, below = middle, found
         else:
-            steps_high = middle - 1
-    return max(low, steps_low * CONTEXT_STEP)
+            fails, above = middle, found
+        halve = fails - fits > before // 2
+    return max(low, fits * CONTEXT_STEP)
 
 
 def context_goal(model: Model, scene: Scene, floor: int) -> int:
     """The largest context worth having: the task's goal, never above what the model was trained for."""
-    return max(floor, min(scene.profile.context_goal, _trained(model)))
+    return max(floor, min(scene.profile.context_goal, trained_context(model)))
 
 
 def _grow(choice: Choice, scene: Scene, extra_bytes: int) -> Judged:
@@ -154,7 +167,8 @@ def _grow(choice: Choice, scene: Scene, extra_bytes: int) -> Judged:
     return judged
 
 
-def _trained(model: Model) -> int:
+def trained_context(model: Model) -> int:
+    """The context the model was trained for; Ollama lowers a larger num_ctx to it without a word."""
     return int(model.hparam("context_length", 0)) or 1 << 20
 
 

@@ -80,6 +80,13 @@ def test_the_context_never_exceeds_what_the_model_was_trained_for() -> None:
     assert answer.chosen.choice.settings.num_ctx == 2048
 
 
+def test_a_pinned_context_above_the_trained_one_is_lowered_and_said() -> None:
+    answer = made(variants("tinyllama-1.1b", "Q4_K_M"), "RTX 4090", "chat", Wish(num_ctx=8192))
+    assert answer.chosen is not None
+    assert answer.chosen.choice.settings.num_ctx == 2048
+    assert "--ctx 8192 is above the 2048 that the model was trained for" in answer.reasons
+
+
 def test_num_gpu_is_written_only_where_the_runtime_would_spill_what_fits() -> None:
     models = variants("qwen3-vl-8b", "Q8_0", vision="qwen3-vl-8b")
     roomy, tight = made(models, "RTX 4090"), made(models, "16GiB")
