@@ -206,6 +206,8 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
     floor = replace(task, images=choice.images).floor(sees=bool(choice.images), image_tokens=settings.image_tokens)
     if settings.num_ctx < floor:
         said = [f"num_ctx {settings.num_ctx}: less than the {floor} tokens that the task needs at its fullest"]
+    if settings.projector_device == "cpu" and scene.ground.devices and _by_rule(choice, scene):
+        said.append("projector on the CPU: Ollama puts it there, since a device has less than its size and 1 GiB free")
     trained = trained_context(choice.model)
     if scene.wish.num_ctx and scene.wish.num_ctx > trained:
         said.append(f"--ctx {scene.wish.num_ctx} is above the {trained} that the model was trained for")
@@ -224,6 +226,12 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
     for name, value in choice.server_settings:
         said.append(f"the server must be started with {name}={value}")
     return tuple(said)
+
+
+def _by_rule(choice: Choice, scene: Scene) -> bool:
+    """Whether the projector is on the CPU without anyone having asked for it."""
+    asked = dict(choice.server_settings).get("LLAMA_ARG_MMPROJ_OFFLOAD") == "0"
+    return choice.model.projector is not None and not asked and scene.wish.projector_device != "cpu"
 
 
 def _device_entry(device: Device, base: Ground) -> dict[str, Any]:

@@ -45,11 +45,16 @@ class Scene:
         return frozenset(d.kind for d in self.ground.devices)
 
     def weigh(self, choice: Choice, ask: AskNeed) -> Judged:
-        """Ask one rung for the choice's need and judge it."""
-        settings = choice.settings
+        """Ask one rung for the choice's need and judge it.
+
+        Where Ollama's own rule will put the projector on the CPU, that is what the choice comes to.
+        """
+        need = ask(choice.model, choice.settings)
+        settings = replace(choice.settings, projector_device=need.settings.projector_device)
+        choice = replace(choice, settings=settings)
         return judge(
             choice,
-            ask(choice.model, settings),
+            need,
             host=self.ground.host,
             headroom_bytes=self.headroom_bytes,
             warmup_saving=lambda d: self.warmup_saving(choice.model, settings, d),

@@ -99,6 +99,19 @@ def test_num_gpu_is_written_only_where_the_runtime_would_spill_what_fits() -> No
     assert any(reason.startswith("num_gpu 37") for reason in tight.reasons)
 
 
+def test_where_ollamas_rule_puts_the_projector_on_the_cpu_the_plan_says_so() -> None:
+    models = variants("qwen3-vl-2b", "Q4_K_M", vision="qwen3-vl-2b")
+    small = made(models, "vulkan:1.7GiB free", "chat", Wish(images=0, num_ctx=2048))
+    assert small.chosen is not None
+    assert small.chosen.choice.settings.projector_device == "cpu"
+    assert small.chosen.need.devices[0].projector_bytes == 0
+    assert small.chosen.need.host.projector_bytes > 0
+    assert small.chosen.choice.server_settings == ()
+    large = made(models, "8GiB", "chat", Wish(images=0, num_ctx=2048))
+    assert large.chosen is not None
+    assert large.chosen.choice.settings.projector_device == "gpu"
+
+
 def test_more_headroom_never_gives_a_better_quant() -> None:
     models = variants("qwen3-vl-8b", VL8, vision="qwen3-vl-8b")
     order = VL8.split()
