@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
 from qwenops.errors import QwenopsError
-from qwenops.machine.types import Machine
 from qwenops.result import Result
-from qwenops.runtime.types import Runtime
-
-Level = Literal["ok", "advice", "problem", "unknown"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `do` are commands, one a line; an ok finding needs none of the rest."""
-
-    level: Level
-    code: str
-    title: str
-    expected: str = ""
-    observed: str = ""
-    evidence: str = ""
-    do: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What the checks look at, gathered once."""
-
-    machine: Machine
-    runtime: Runtime
-
-
-Check = Callable[[Patient], Iterator[Finding]]
+from qwenops.setup import doctor_checks, doctor_models
+from qwenops.setup.findings import Check, Finding, Patient
 
 
 def doctor_result() -> Result:
     """Run every check ("qwenops.doctor/1"); exit code 1 when there is a problem."""
     from qwenops.machine.detect import detect
     from qwenops.runtime.discover import discover
-    from qwenops.setup import doctor_checks, doctor_models
 
     patient = Patient(machine=detect(), runtime=discover(probe_devices=True))
     findings = [f for check in (*doctor_checks.CHECKS, *doctor_models.CHECKS) for f in _looked(check, patient)]

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from qwenops.errors import QwenopsError
-from qwenops.setup.doctor import Check, Finding, Patient
+from qwenops.setup.findings import Check, Finding, Patient
 from qwenops.setup.versions import INSTALL, OLDEST_OLLAMA, version_of
 from qwenops.units import GIB, human
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from qwenops.setup.doctor import Check, Finding, Patient
+from qwenops.setup.findings import Check, Finding, Patient
 from qwenops.setup.registered import RegisteredModel, load_settings, registered_models
 from qwenops.units import human
 
