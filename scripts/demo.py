@@ -33,6 +33,8 @@ QWENOPS = Path(sys.executable).with_name("qwenops")
 DEFAULT_HOST = "127.0.0.1:11434"
 INSTALL = "https://ollama.com/download   (Linux: curl -fsSL https://ollama.com/install.sh | sh)"
 CHAT, EYES = "qwenops-demo-chat", "qwenops-demo-eyes"
+SERVING = ("OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_VULKAN", "OLLAMA_IGPU_ENABLE", "GGML_VK_VISIBLE_DEVICES")
+COMPARED = ("weights", "kv", "state", "compute", "projector")
 BENCH = ("--prompt", "64", "--generate", "16", "--repetitions", "3")
 
 
@@ -171,33 +173,36 @@ def _summary(ollama: Ollama, codes: Mapping[str, int], can_bench: bool, seconds:
         _say("  bench                      left out: no llama-cpp-python")
     history = _asked_as_json(ollama, "history")
     for row in history.get("loads", [])[:2] if ollama.url else []:
-        predicted, measured = (row[key] / 2**20 for key in ("predicted_bytes", "measured_bytes"))
-        _say(f"  {row['model']:26} predicted {predicted:7.1f} MiB, measured {measured:7.1f} MiB, {row['device']}")
+        predicted, measured = _mib_of(row["predicted"]), _mib_of(row["measured"])
+        _say(f"  {row['model']:26} predicted {predicted:.1f} MiB, measured {measured:.1f} MiB on {row['device']}")
+    for row in history.get("results", [])[: 2 if can_bench else 0]:
+        _say(f"  {row['test']:26} {row['median']:.1f} tokens a second, {row['min']:.1f} to {row['max']:.1f}")
     _say(f"  {'in':26} {ollama.what}")
     _say_how_to_remove_it(ollama)
 
 
+def _mib_of(load: Mapping[str, Any]) -> float:
+    """What both sides of a load can be held by: the encoder's share is planned for the largest image, and grows."""
+    places = load["devices"] or [load["host"]]
+    return sum(int(place.get(f"{part}_bytes", 0)) for place in places for part in COMPARED) / 2**20
+
+
 def _say_how_to_remove_it(ollama: Ollama) -> None:
-    names = [name for name in ("OLLAMA_HOST", "OLLAMA_MODELS", "QWENOPS_HOME") if name in ollama.env]
-    if not ollama.ours:
-        # The person's own shell has these already.
-        names = ["QWENOPS_HOME"]
-    where = " ".join(f"{name}={shlex.quote(ollama.env[name])}" for name in names)
+    # In an Ollama of the person's own, the shell has its address already.
+    where = _settings(ollama, *(("OLLAMA_HOST", "OLLAMA_MODELS") if ollama.ours else ()), "QWENOPS_HOME")
     if ollama.ours and ollama.url:
         _say("\nThe server was stopped. To use the models, start it again:")
-        _say(f"  {_serve_line(ollama)} serve &")
-        _say(f"  OLLAMA_HOST={ollama.env['OLLAMA_HOST']} ollama run {CHAT}")
+        program = shlex.quote(shutil.which("ollama", path=ollama.env["PATH"]) or "ollama")
+        _say(f"  {_settings(ollama, *SERVING)} {program} serve &")
+        _say(f"  {_settings(ollama, 'OLLAMA_HOST')} {program} run {CHAT}")
     _say("\nTo remove what qwenops made, shown first without --yes:")
     _say(f"  {where} {QWENOPS} uninstall --yes")
     if ollama.ours:
         _say("Everything of this demonstration lies below .cache and .venv: make clean")
 
 
-def _serve_line(ollama: Ollama) -> str:
-    program = shutil.which("ollama", path=ollama.env["PATH"]) or "ollama"
-    names = ("OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_VULKAN", "OLLAMA_IGPU_ENABLE", "GGML_VK_VISIBLE_DEVICES")
-    given = [f"{name}={shlex.quote(ollama.env[name])}" for name in names if name in ollama.env]
-    return " ".join([*given, shlex.quote(program)])
+def _settings(ollama: Ollama, *names: str) -> str:
+    return " ".join(f"{name}={shlex.quote(ollama.env[name])}" for name in names if name in ollama.env)
 
 
 def _qwenops(ollama: Ollama, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
