@@ -19,8 +19,8 @@ from qwenops.memory.tensor import F16, F32, I32, I64, Graph, Tensor
 # norm results are pinned to their layer's device below this batch size, or when every layer is on a device
 _FEW_TOKENS: Final = 32
 
-MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
-DENSE: Final = frozenset({"llama", "qwen2", "qwen2vl", "qwen3", "qwen3vl"})
+MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
+DENSE: Final = frozenset({"llama", "qwen2", "qwen2vl", "qwen25vl", "qwen3", "qwen3vl"})
 MIXTURE: Final = frozenset({"qwen3moe", "qwen3vlmoe"})
 HYBRID: Final = frozenset({"qwen35", "qwen35moe"})
 KNOWN: Final = DENSE | MIXTURE | HYBRID

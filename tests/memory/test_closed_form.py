@@ -296,3 +296,14 @@ def test_a_draft_head_in_the_file_is_not_loaded() -> None:
     assert a.devices[0].weights_bytes == b.devices[0].weights_bytes
     assert a.devices[0].kv_bytes == b.devices[0].kv_bytes
     assert b.layers.total == a.layers.total + 1
+
+
+def test_ollamas_own_name_for_qwen2_5_vl_is_the_same_model() -> None:
+    upstream = TEXT["qwen2.5-vl-3b"]
+    card = _gpu("vulkan", "Vulkan")
+    needs = [
+        closed_form(text_model(replace(upstream, architecture=a)), LoadSettings(), card)
+        for a in ("qwen2vl", "qwen25vl")
+    ]
+    assert needs[0].devices == needs[1].devices
+    assert needs[1].notes == ()
