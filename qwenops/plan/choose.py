@@ -8,13 +8,13 @@ from typing import Any
 
 from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Machine
-from qwenops.memory.types import KV_TYPES, LoadSettings, Need
+from qwenops.memory.types import KV_TYPES
 from qwenops.model.types import Model
 from qwenops.plan.ground import Ground, ground
 from qwenops.plan.nearest import nearest
-from qwenops.plan.profile import CONTEXT_STEP, profile
+from qwenops.plan.profile import CONTEXT_STEP
+from qwenops.plan.scene import make_scene
 from qwenops.plan.search import (
-    AskNeed,
     Scene,
     context_goal,
     first_choice,
@@ -47,7 +47,7 @@ def plan(
     """
     wish = wish or Wish()
     _check(wish)
-    scene = _scene(task, ground(machine, runtime), wish, history)
+    scene = make_scene(task, ground(machine, runtime), wish, history)
     variants = _ranked(models, wish)
     starts = [first_choice(m, scene) for m in variants]
 
@@ -84,43 +84,6 @@ def plan(
         reasons=_reasons(chosen, scene) if chosen else (),
         notes=scene.ground.notes,
         devices=tuple(_device_entry(d, scene.ground) for d in scene.ground.devices),
-    )
-
-
-def _scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
-    from qwenops.memory import ladder, reserve
-
-    answers: dict[tuple[int, LoadSettings, str], Need] = {}
-
-    def ask(rung: str) -> AskNeed:
-        def answer(model: Model, settings: LoadSettings) -> Need:
-            key = (id(model), settings, rung)
-            if key not in answers:
-                answers[key] = answer_afresh(model, settings)
-            return answers[key]
-
-        def answer_afresh(model: Model, settings: LoadSettings) -> Need:
-            devices = reserve.devices_in_use(model, settings, base.devices, base.host, base.environment)
-            return ladder.need(
-                model,
-                settings,
-                devices,
-                host=base.host,
-                runtime=base.runtime,
-                rung=rung,
-                history=history,
-                reserve_bytes=reserve.fit_reserve(model, settings, devices, base.environment),
-            )
-
-        return answer
-
-    return Scene(
-        profile=profile(task),
-        ground=base,
-        wish=wish,
-        quick=ask("closed form"),
-        best=ask(wish.rung),
-        warmup_saving=reserve.warmup_saving,
     )
 
 

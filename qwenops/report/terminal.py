@@ -19,6 +19,7 @@ View = Callable[[Mapping[str, Any]], Iterable["RenderableType"]]
 VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.need": ("need", "need_view"),
     "qwenops.plan": ("plan", "plan_view"),
+    "qwenops.fits": ("fits", "fits_view"),
     "qwenops.machine": ("machine", "machine_view"),
     "qwenops.modelfile": ("modelfile", "modelfile_view"),
     "qwenops.check": ("modelfile", "check_view"),

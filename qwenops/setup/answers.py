@@ -188,3 +188,28 @@ def _layers(text: str, has_devices: bool) -> Any:
     if text.isdigit():
         return int(text)
     raise BadInput(f"--gpu-layers {text!r} is not a number of layers", do="--gpu-layers all, auto or a number")
+
+
+def fits_result(paths: tuple[Path, ...], gpus: tuple[str, ...], **pins: Any) -> Result:
+    """The largest context of each model on each card ("qwenops.fits/1"); exit code 1 when none fits anywhere."""
+    from qwenops.machine.cards import known_cards
+    from qwenops.machine.detect import detect
+    from qwenops.plan.matrix import fits_matrix
+
+    named = [f"{card.name} {size}GB" for card in known_cards() for size, _ in card.sizes_bytes]
+    names = named if "all" in gpus else list(dict.fromkeys(gpus))
+    models = [model for path in paths for model in variants((path,), None)]
+    machines = [detect(name) for name in names] or [detect()]
+    cells = fits_matrix(models, machines, make_wish(**pins))
+    data = {
+        "cards": [
+            {"name": name, "free_bytes": sum(d.free_bytes for d in m.devices)}
+            for name, m in zip(names or ["this machine"], machines, strict=True)
+        ],
+        "models": [
+            {**model_entry(model), "cells": [asdict(cell) for cell in row]}
+            for model, row in zip(models, cells, strict=True)
+        ],
+    }
+    fits = any(cell.num_ctx for row in cells for cell in row)
+    return Result("qwenops.fits/1", data, exit_code=0 if fits else 1)
