@@ -1,14 +1,14 @@
 """Every error qwenops raises on purpose, named by what the caller can do about it.
 
-    QwenopsError            exit 1   something went wrong that we can name
-    ├── DoesNotFit          exit 1   take a smaller choice
-    ├── CheckFailed         exit 1   what was promised was not seen; the message says what was
-    ├── ChildDied           exit 1   a native library or program aborted or ran out of time
-    ├── BadInput            exit 2   what was typed, or the file it names, cannot be used: give another
-    │   └── NotAGGUF        exit 2   the file is not a model file, is cut off, or lies about its sizes
-    └── PartMissing         exit 3   a needed part is missing or out of reach: install or start it
-        ├── ServerDown      exit 3   Ollama does not answer, hangs, or is too old
-        └── NotAllowed      exit 3   a file or folder exists, but its rights forbid the step
+QwenopsError            exit 1   something went wrong that we can name
+├── DoesNotFit          exit 1   take a smaller choice
+├── CheckFailed         exit 1   what was promised was not seen; the message says what was
+├── ChildDied           exit 1   a native library or program aborted or ran out of time
+├── BadInput            exit 2   what was typed, or the file it names, cannot be used: give another
+│   └── NotAGGUF        exit 2   the file is not a model file, is cut off, or lies about its sizes
+└── PartMissing         exit 3   a needed part is missing or out of reach: install or start it
+    ├── ServerDown      exit 3   Ollama does not answer, hangs, or is too old
+    └── NotAllowed      exit 3   a file or folder exists, but its rights forbid the step
 """
 
 from __future__ import annotations

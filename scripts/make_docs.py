@@ -1,6 +1,6 @@
 """Write docs/commands.md from the commands' own help, or say with --check that it is stale.
 
-    python scripts/make_docs.py [--check]
+python -m scripts.make_docs [--check]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> int:
         TARGET.write_text(text, encoding="utf-8")
         return 0
     if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text:
-        print(f"{TARGET.name} is stale: python scripts/make_docs.py", file=sys.stderr)
+        print(f"{TARGET.name} is stale: python -m scripts.make_docs", file=sys.stderr)
         return 1
     return 0
 
