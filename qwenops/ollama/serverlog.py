@@ -57,12 +57,15 @@ def lines_since(place: Mark) -> tuple[str, str]:
 def _journal(unit: str, since: float) -> tuple[str, str]:
     from qwenops.runtime.child import ask_program
 
-    # The journal counts whole seconds; one more line does no harm, since loads are told apart by their start.
-    command = ["journalctl", "--unit", unit, "--since", f"@{int(since)}", "--output", "cat", "--no-pager"]
-    try:
-        answer = ask_program(command, limit_s=_JOURNAL_LIMIT_S)
-    except QwenopsError as error:
-        return "", f"the journal of {unit} cannot be read: {error.message}"
-    if not answer.out.strip():
-        return "", f"the journal of {unit} shows nothing to this user (its readers are in the group systemd-journal)"
-    return answer.out, ""
+    why = ""
+    for kind in ("--unit", "--user-unit"):
+        # The journal counts whole seconds; one more line does no harm, since loads are told apart by their start.
+        command = ["journalctl", kind, unit, "--since", f"@{int(since)}", "--output", "cat", "--no-pager", "--quiet"]
+        try:
+            answer = ask_program(command, limit_s=_JOURNAL_LIMIT_S)
+        except QwenopsError as error:
+            return "", f"the journal of {unit} cannot be read: {error.message}"
+        if answer.out.strip():
+            return answer.out, ""
+        why = why or f"the journal of {unit} shows this user nothing (its readers are in the group systemd-journal)"
+    return "", why
