@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Mapping
@@ -64,7 +65,9 @@ def load_alone(
     client = Client(runtime.url)
     for other in client.ps():
         if alone or parse_name(other.name).folded == wanted.folded:
-            client.unload(other.name)
+            # One that was removed while it was loaded cannot be named any more: it leaves in its own time.
+            with contextlib.suppress(ServerRefused):
+                client.unload(other.name)
     others = tuple(m.name for m in client.ps())
     before = _used_bytes(runtime)
     place = serverlog.mark(runtime)

@@ -29,6 +29,7 @@ def remove_model(runtime: Runtime, name: str, *, dry_run: bool = False) -> Remov
             raise BadInput(f"There is no model {wanted.short} at {runtime.url}", do="qwenops list")
         freed, kept = _would_free(store, manifest) if store and manifest else (0, 0)
         if not dry_run:
+            _unload(client, wanted)
             client.delete(tag.name)
             _forget(runtime, store, manifest, wanted)
         return Removed(parse_name(tag.name).short, "server", freed, kept)
@@ -39,6 +40,14 @@ def remove_model(runtime: Runtime, name: str, *, dry_run: bool = False) -> Remov
         _remove_from_store(store, manifest)
         _forget(runtime, store, manifest, wanted)
     return Removed(manifest.name.short, "store", freed, kept, (f"no server answers at {runtime.url}",))
+
+
+def _unload(client: Client, name: Name) -> None:
+    """Take the model out of memory first, as `ollama rm` does: once it is removed it cannot be named."""
+    with contextlib.suppress(QwenopsError):
+        for loaded in client.ps():
+            if parse_name(loaded.name).folded == name.folded:
+                client.unload(loaded.name)
 
 
 def _remove_from_store(store: Store, manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ from tests.support.tiny import TinyModel
 pytestmark = pytest.mark.server
 
 
-def test_a_linked_model_answers_and_shares_the_users_file(ollama_server: OllamaServer, smollm: Path) -> None:
-    runtime = runtime_of(ollama_server)
+def test_a_linked_model_answers_and_shares_the_users_file(start_server: Any, smollm: Path) -> None:
+    runtime = runtime_of(start_server(gpu=False))
     spec = Spec(shards=(smollm,), parameters={"num_ctx": 512, "temperature": 0.0})
 
     done = register(spec, "linked-chat", runtime)
@@ -34,6 +35,7 @@ def test_a_linked_model_answers_and_shares_the_users_file(ollama_server: OllamaS
     assert answer.text.strip()
     assert answer.tokens > 0
     remove_model(runtime, "linked-chat")
+    assert Client(runtime.url).ps() == (), "it does not stay in memory"
     assert smollm.exists()
 
 

@@ -221,6 +221,22 @@ def test_a_real_load_on_the_cpu_is_seen_and_kept(start_server: Any, tiny_qwen3vl
 
 
 @pytest.mark.server
+def test_a_model_that_was_removed_while_loaded_does_not_stop_another(
+    start_server: Any, tiny_qwen3vl: TinyModel, smollm: Path
+) -> None:
+    runtime = runtime_of(start_server(gpu=False))
+    register(Spec(shards=(smollm,), parameters={"num_ctx": 256}), "leaves", runtime)
+    register(Spec(shards=(tiny_qwen3vl.model,), parameters={"num_ctx": 256}), "stays", runtime)
+    Client(runtime.url).load("leaves")
+    Client(runtime.url).delete("leaves")
+
+    verified = load_and_verify("stays", runtime, None, alone=True, keep=False)
+
+    assert verified.ok
+    assert verified.loaded.others in ((), ("leaves:latest",))
+
+
+@pytest.mark.server
 @pytest.mark.vulkan
 def test_a_model_that_does_not_fit_the_software_gpu_is_found_out(
     ollama_server: OllamaServer, tiny_qwen3vl: TinyModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
