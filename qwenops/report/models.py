@@ -59,7 +59,8 @@ def list_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     for model in data["models"]:
         for file in model["files"]:
             if file["state"] not in {"ok", "unknown"}:
-                yield Text(f"{model['name']}: {file['why']}", style="red")
+                style = "dim" if file["state"] == "hidden" else "red"
+                yield Text(f"{model['name']}: {file['why']}", style=style)
 
 
 def show_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -113,7 +113,17 @@ def changed_files(patient: Patient) -> Iterator[Finding]:
                     evidence=str(file.blob or file.source),
                     do=(f"qwenops remove {model.name}", "and register it again from a file that is whole"),
                 )
-    if listed and all(m.state in {"ok", "unknown"} for m in listed):
+            elif file.state == "hidden":
+                yield Finding(
+                    "advice",
+                    "file-hidden",
+                    f"{model.name}: the file it was linked from is no longer there",
+                    expected=f"{file.source} with the data of {file.digest[:19]}",
+                    observed=file.why,
+                    evidence=str(file.blob),
+                    do=("nothing, if you meant to remove it: the store's link keeps the data",),
+                )
+    if listed and all(m.state in {"ok", "hidden", "unknown"} for m in listed):
         yield Finding(
             "ok",
             "files",

@@ -102,6 +102,9 @@ def test_the_doctor_finds_a_changed_file_a_small_context_and_a_stray_setting(
         assert found["shell-settings"]["observed"] == "OLLAMA_KV_CACHE_TYPE=q8_0"
         assert "file-changed" in found
         assert found["file-changed"]["do"]
+        model.unlink()
+        hidden = qwenops("doctor", "--json", env=env).data["findings"]
+        assert {f["code"] for f in hidden} & {"file-hidden", "file-changed"}
         for finding in answer.data["findings"]:
             if finding["level"] == "problem":
                 assert finding["expected"] or finding["observed"]
