@@ -112,6 +112,33 @@ ROWS: list[Row] = [
     ("llama-3.1-8b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 200),
     ("qwen3-30b-a3b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 300),
     ("llama-3.2-1b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 1024),
+    ("gemma-2-2b-small-head", "Q4_K_M", {"num_ctx": 8192}, None, None),
+    ("gemma-2-2b-small-head", "Q4_K_M", {"num_ctx": 6000, "flash_attn": "off"}, None, None),
+    ("gemma-2-2b", "Q4_K_M", {"num_ctx": 8192, "gpu_layers": 10, "parallel": 2}, None, None),
+    ("gemma-2-9b", "Q4_K_M", {"num_ctx": 8192, "gpu_layers": 3}, None, None),
+    ("gemma-3-270m", "Q8_0", {"num_ctx": 4096, "parallel": 3}, None, None),
+    ("gemma-3-1b", "Q4_K_M", {"num_ctx": 32768}, None, None),
+    ("gemma-3-1b-small-head", "Q4_K_M", {"num_ctx": 8192, "flash_attn": "off"}, None, None),
+    (
+        "gemma-3-1b-small-head",
+        "Q4_K_M",
+        {"num_ctx": 8192, "kv_type_k": "q8_0", "kv_type_v": "q8_0", "gpu_layers": 14},
+        None,
+        None,
+    ),
+    ("gemma-3-1b-small-head", "Q4_K_M", {"num_ctx": 32768, "gpu_layers": "auto"}, None, 1400),
+    ("gemma-3-4b", "Q4_K_M", {"num_ctx": 16384, "batch": 2048, "ubatch": 2048, "gpu_layers": 20}, None, None),
+    ("gpt-oss-small", "MXFP4", {"num_ctx": 8192}, None, None),
+    ("gpt-oss-small", "MXFP4", {"num_ctx": 8192, "flash_attn": "off"}, None, None),
+    (
+        "gpt-oss-small",
+        "MXFP4",
+        {"num_ctx": 8192, "gpu_layers": 5, "kv_type_k": "q8_0", "kv_type_v": "q8_0"},
+        None,
+        None,
+    ),
+    ("gpt-oss-small", "MXFP4", {"num_ctx": 16384, "gpu_layers": "auto"}, None, 800),
+    ("gpt-oss-20b", "MXFP4", {"num_ctx": 8192, "gpu_layers": 4}, None, None),
 ]
 
 _BUFFER = re.compile(

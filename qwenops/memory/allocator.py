@@ -14,7 +14,9 @@ from qwenops.memory.backends import Backend
 from qwenops.memory.tensor import Tensor
 
 # operations that may write over one of their sources
-IN_PLACE: Final = frozenset({"ADD", "SUB", "MUL", "DIV", "SCALE", "FILL", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"})
+IN_PLACE: Final = frozenset(
+    {"ADD", "ADD_ID", "SUB", "MUL", "DIV", "SCALE", "FILL", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"}
+)
 
 _MAX_CHUNKS: Final = 16
 _ENDLESS: Final = 1 << 62

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from qwenops.machine.types import Device
 from qwenops.memory.encoder import KNOWN_KINDS
-from qwenops.memory.text_graph import KNOWN
+from qwenops.memory.graphs import KNOWN
 from qwenops.memory.types import Band
 from qwenops.model.types import Projector
 from qwenops.units import MIB

@@ -16,6 +16,7 @@ from qwenops.memory.band import band_of
 from qwenops.memory.compute import Compute, compute_bytes
 from qwenops.memory.encoder import KNOWN_KINDS, WARMUP_TOKENS, Encoder, encoder_of
 from qwenops.memory.fit import Fit
+from qwenops.memory.graphs import KNOWN
 from qwenops.memory.inline import inline_projector
 from qwenops.memory.kv import kv_bytes, largest_cache_tensor_bytes
 from qwenops.memory.overhead import overhead_bytes
@@ -23,7 +24,6 @@ from qwenops.memory.placement import Placement, place
 from qwenops.memory.quants import BLOCK, is_quantized, kv_type_number
 from qwenops.memory.shape import Shape, shape_of
 from qwenops.memory.state import state_bytes
-from qwenops.memory.text_graph import KNOWN
 from qwenops.memory.types import DeviceNeed, HostNeed, Layers, LoadSettings, Need
 from qwenops.memory.weights import Weights, place_weights
 from qwenops.model.types import Model, Projector

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
-from qwenops.memory.kv import cells_per_sequence, micro_batch
+from qwenops.memory.graphs import GRAPHS
+from qwenops.memory.graphs.decoder import Batch, Decoder, Layout
+from qwenops.memory.kv import cells_per_sequence, micro_batch, window_cells
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import kv_type_number
-from qwenops.memory.recurrent_graph import HybridGraph
 from qwenops.memory.scheduler import PIPELINE_COPIES, Scheduler
 from qwenops.memory.shape import Shape
 from qwenops.memory.tensor import Graph
-from qwenops.memory.text_graph import HYBRID, Batch, Layout, TextGraph
 from qwenops.memory.types import LoadSettings
 from qwenops.memory.weights import Weights
 from qwenops.units import pad
@@ -59,6 +59,7 @@ def compute_bytes(
         sequences=settings.parallel,
         outputs=min(micro_batch(settings), wanted),
         cells=cells_per_sequence(settings),
+        window_cells=window_cells(shape, settings),
         type_k=kv_type_number(settings.kv_type_k),
         type_v=kv_type_number(settings.kv_type_v),
         flash=settings.flash_attn != "off",
@@ -78,9 +79,8 @@ def compute_bytes(
 
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
-    """The graph of an architecture."""
-    kind = HybridGraph if shape.architecture in HYBRID else TextGraph
-    return kind(shape, layout, batch).build()
+    """The graph of an architecture; one that is not known is tried as a usual decoder."""
+    return GRAPHS.get(shape.architecture, Decoder)(shape, layout, batch).build()
 
 
 def _guess(shape: Shape, batch: Batch, placement: Placement, weights: Weights) -> tuple[int, ...]:
@@ -106,11 +106,11 @@ def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequ
     for layer in range(shape.trunk_layers):
         if not shape.owns_cache(layer):
             continue
-        heads = shape.kv_heads[layer]
+        heads, cells = shape.kv_heads[layer], batch.window_cells if shape.sliding[layer] else batch.cells
         q = tf.leaf(tf.F32, shape.head_k, 1, shape.heads)
-        k = tf.leaf(batch.type_k, shape.head_k, batch.cells, heads)
-        v = tf.leaf(batch.type_v, shape.head_v, batch.cells, heads)
-        mask = tf.leaf(tf.F16, batch.cells, 1)
+        k = tf.leaf(batch.type_k, shape.head_k, cells, heads)
+        v = tf.leaf(batch.type_v, shape.head_v, cells, heads)
+        mask = tf.leaf(tf.F16, cells, 1)
         if not backends[placement.backends[layer]].supports(tf.flash_attention(q, k, v, mask)):
             return False
     return True
@@ -144,8 +144,8 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
     period = _period(shape)
     chosen: set[int] = set()
     for start, end in _runs(shape, placement):
-        late = period > 1 and placement.backends[start] == placement.cpu
-        periods = _LATE_PERIODS[fused] if late else _STEADY_PERIODS
+        late = any(shape.recurrent) and placement.backends[start] == placement.cpu
+        periods = _LATE_PERIODS[fused] if late else _STEADY_PERIODS if any(shape.recurrent) else 1
         head = pad(start, period) + max(_STEADY, periods * period)
         tail = (end // period - 1) * period if period > 1 else end - _STEADY
         chosen.update(range(start, min(head, end)))
@@ -160,8 +160,10 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
 
 
 def _period(shape: Shape) -> int:
-    attention = [i for i in range(shape.trunk_layers) if not shape.recurrent[i]]
-    return attention[1] - attention[0] if any(shape.recurrent) and len(attention) > 1 else 1
+    """After how many blocks the order of their kinds begins again."""
+    whole = [i for i in range(shape.trunk_layers) if not shape.recurrent[i] and not shape.sliding[i]]
+    mixed = any(shape.recurrent) or any(shape.sliding)
+    return whole[1] - whole[0] if mixed and len(whole) > 1 else 1
 
 
 def _runs(shape: Shape, placement: Placement) -> list[tuple[int, int]]:

@@ -26,10 +26,15 @@ def cells_per_sequence(settings: LoadSettings) -> int:
 
 def layer_cells(shape: Shape, settings: LoadSettings, layer: int) -> int:
     """Cells of one block; a sliding window needs its width and one batch."""
+    return window_cells(shape, settings) if shape.sliding[layer] else cells_per_sequence(settings)
+
+
+def window_cells(shape: Shape, settings: LoadSettings) -> int:
+    """Cells of one sequence in a block that sees only a window."""
     cells = cells_per_sequence(settings)
-    if settings.swa_full or not shape.window or not shape.sliding[layer]:
+    if settings.swa_full:
         return cells
-    return min(cells, pad(shape.window + micro_batch(settings), CELL_PADDING))
+    return pad(min(cells, shape.window + micro_batch(settings)), CELL_PADDING)
 
 
 def micro_batch(settings: LoadSettings) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from qwenops.model.types import ArrayInfo, Header, Model, Tensor
 
@@ -42,6 +42,7 @@ class Shape:
     rank: int = 0
     latent_k: int = 0
     sharing: int = 0
+    logits_capped: bool = False
 
     def owns_cache(self, layer: int) -> bool:
         """Whether a block keeps keys and values; the draft block of a hybrid does not in the main context."""
@@ -93,7 +94,7 @@ def shape_of(model: Model) -> Shape:
         experts_used=int(get("expert_used_count", 0) or 0),
         image_inputs=1 + deepstack,
         recurrent=_recurrent(model, layers, trunk),
-        window=int(get("attention.sliding_window", 0) or 0),
+        window=_window(model),
         sliding=_sliding(model, layers),
         conv_kernel=int(get("ssm.conv_kernel", 0) or 0),
         inner=int(get("ssm.inner_size", 0) or 0),
@@ -102,6 +103,7 @@ def shape_of(model: Model) -> Shape:
         rank=int(get("ssm.time_step_rank", 0) or 0),
         latent_k=latent + int(get("rope.dimension_count", 0) or 0) if latent else 0,
         sharing=int(get("attention.shared_kv_layers", 0) or 0),
+        logits_capped=bool(get("final_logit_softcapping", 0) or architecture == "gemma2"),
     )
 
 
@@ -135,13 +137,27 @@ def _recurrent(model: Model, layers: int, trunk: int) -> tuple[bool, ...]:
     return (False,) * layers
 
 
+# every how many blocks one sees the whole context, where the file does not say (load_arch_hparams in src/models)
+_EVERY: Final = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2, "cohere2": 4, "llama4": 4}
+# files of these name a window that the runtime leaves out
+_NO_WINDOW: Final = frozenset({"phi3"})
+
+
+def _window(model: Model) -> int:
+    """How far a block with a window sees; 0 where none has one."""
+    if model.architecture in _NO_WINDOW:
+        return 0
+    return int(model.hparam("attention.sliding_window", 4096 if model.architecture == "gemma2" else 0) or 0)
+
+
 def _sliding(model: Model, layers: int) -> tuple[bool, ...]:
     """Which blocks see only a window."""
-    if not model.hparam("attention.sliding_window"):
-        return (False,) * layers
+    every = _EVERY.get(model.architecture, 0)
     pattern = model.hparam("attention.sliding_window_pattern")
-    if isinstance(pattern, Sequence) and len(pattern) == layers:
-        return tuple(bool(v) for v in pattern)
-    every = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2, "cohere2": 4, "llama4": 4}.get(model.architecture, 0)
-    every = int(pattern) if isinstance(pattern, int) and not isinstance(pattern, bool) else every
+    if not _window(model):
+        return (False,) * layers
+    if isinstance(pattern, int) and not isinstance(pattern, bool):
+        every = pattern
+    elif isinstance(pattern, Sequence) and len(pattern) == layers and not every:
+        return tuple(bool(v) for v in pattern)  # where the runtime expects a number it ignores a list
     return tuple(every > 1 and (i + 1) % every != 0 for i in range(layers))

@@ -305,9 +305,9 @@ def scale_in_place(a: Tensor) -> Tensor:
     return _over(a, "SCALE", a)
 
 
-def soft_max(a: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax over the innermost dimension, with a mask or without."""
-    return same_shape("SOFT_MAX", a, *(() if mask is None else (mask,)))
+def soft_max(a: Tensor, mask: Tensor | None = None, sinks: Tensor | None = None) -> Tensor:
+    """Softmax over the innermost dimension, with a mask or without, with a sink for each head or without."""
+    return same_shape("SOFT_MAX", a, *(t for t in (mask, sinks) if t is not None))
 
 
 def glu(gate: Tensor, up: Tensor) -> Tensor:
@@ -343,9 +343,9 @@ def repeat(a: Tensor, *ne: int) -> Tensor:
     return Tensor(a.type, shape(*ne), "REPEAT", (a,))
 
 
-def flash_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def flash_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, sinks: Tensor | None = None) -> Tensor:
     """Attention in one operation; float, heads before tokens."""
-    src = (q, k, v) if mask is None else (q, k, v, mask)
+    src = (q, k, v, *(t for t in (mask, sinks) if t is not None))
     return Tensor(F32, (v.ne[0], q.ne[2], q.ne[1], q.ne[3]), "FLASH_ATTN_EXT", src)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
+from qwenops.memory.shape import shape_of
 from qwenops.memory.types import KVType, LoadSettings, Need
 from qwenops.units import GIB, MIB, pad
 from tests.support.shapes import TEXT, VISION, text_model, vision_projector
@@ -21,6 +22,7 @@ CARDS = st.sampled_from(
     ]
 )
 SHAPES = st.sampled_from(sorted(TEXT))
+WINDOWED = sorted(n for n, d in TEXT.items() if any(key.endswith("sliding_window") for key, _ in d.more_keys))
 QUANTS = st.sampled_from(["Q4_K_M", "Q8_0", "F16", "IQ4_XS"])
 LOADS = st.builds(
     LoadSettings,
@@ -48,13 +50,25 @@ def test_more_context_never_needs_less(shape: str, quant: str, load: LoadSetting
 
 
 @FEW
-@given(SHAPES, LOADS, CARDS)
+@given(st.sampled_from(sorted(set(TEXT) - set(WINDOWED))), LOADS, CARDS)
 def test_the_cache_grows_in_proportion_to_its_cells(shape: str, load: LoadSettings, card: Device) -> None:
     model = text_model(TEXT[shape])
     once = closed_form(model, replace(load, num_ctx=pad(load.num_ctx, 256)), (card,))
     twice = closed_form(model, replace(load, num_ctx=2 * pad(load.num_ctx, 256)), (card,))
     assert twice.devices[0].kv_bytes == 2 * once.devices[0].kv_bytes
     assert twice.devices[0].state_bytes == once.devices[0].state_bytes
+
+
+@FEW
+@given(st.sampled_from(WINDOWED), LOADS, CARDS)
+def test_beyond_the_window_only_blocks_that_see_everything_grow(shape: str, load: LoadSettings, card: Device) -> None:
+    model = text_model(TEXT[shape])
+    dims = shape_of(model)
+    needs = [closed_form(model, replace(load, num_ctx=n), (card,)).devices[0] for n in (8192, 16384)]
+    per_cell = 2 * 2 * load.parallel * dims.head_k * dims.kv_heads[0]
+    assert needs[1].kv_bytes - needs[0].kv_bytes == 8192 * per_cell * dims.sliding.count(False)
+    everywhere = closed_form(model, replace(load, num_ctx=16384, swa_full=True), (card,)).devices[0]
+    assert everywhere.kv_bytes == 16384 * per_cell * dims.layers
 
 
 @FEW

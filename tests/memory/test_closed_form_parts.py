@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,34 @@ class TestCache:
         assert layer_cells(shape, settings, 0) == 1536
         assert layer_cells(shape, settings, 1) == 32768
         assert layer_cells(shape, replace(settings, swa_full=True), 0) == 32768
+
+    @pytest.mark.parametrize(
+        ("architecture", "keys", "sliding"),
+        [
+            ("gemma2", (), "SF" * 13),
+            ("gemma2", (("attention.sliding_window", 1024), ("attention.sliding_window_pattern", 3)), "SSF" * 8 + "SS"),
+            ("gemma3", (), "F" * 26),
+            ("gemma3", (("attention.sliding_window", 512),), "SSSSSF" * 4 + "SS"),
+            ("gpt-oss", (("attention.sliding_window", 128),), "SF" * 13),
+            (
+                "gpt-oss",
+                (("attention.sliding_window", 128), ("attention.sliding_window_pattern", [True] * 26)),
+                "SF" * 13,
+            ),
+            ("phi3", (("attention.sliding_window", 2048),), "F" * 26),
+            (
+                "unheard-of",
+                (("attention.sliding_window", 9), ("attention.sliding_window_pattern", [True] * 26)),
+                "S" * 26,
+            ),
+        ],
+    )
+    def test_the_blocks_with_a_window_are_those_the_runtime_gives_one(
+        self, architecture: str, keys: tuple[tuple[str, Any], ...], sliding: str
+    ) -> None:
+        dims = replace(TEXT["gemma-3-1b"], architecture=architecture, more_keys=keys)
+        shape = shape_of(text_model(dims))
+        assert "".join("S" if s else "F" for s in shape.sliding) == sliding
 
     def test_blocks_that_share_a_cache_own_none(self) -> None:
         shape = replace(shape_of(text_model(TEXT["qwen3-0.6b"])), sharing=10)

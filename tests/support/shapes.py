@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qwenops.model.types import Header, Model, Projector, Tensor
+from tests.support.dims import TEXT, VISION, Dims, VisionDims
+from tests.support.families import BLOCKS
 from tests.support.gguf_bytes import TYPES, Row, write_gguf
+
+__all__ = ["TEXT", "VISION", "Dims", "VisionDims", "text_model", "vision_projector", "write_text", "write_vision"]
 
 FILE_TYPES = {
     "F32": 0,
@@ -28,113 +31,7 @@ FILE_TYPES = {
     "Q6_K": 18,
     "IQ4_XS": 30,
     "BF16": 32,
-}
-
-
-@dataclass(frozen=True)
-class Dims:
-    """Dimensions of a text model."""
-
-    architecture: str
-    layers: int
-    embedding: int
-    heads: int
-    kv_heads: int
-    head: int
-    ffn: int
-    vocabulary: int
-    tied: bool = False
-    context: int = 262144
-    experts: int = 0
-    experts_used: int = 0
-    expert_ffn: int = 0
-    shared_ffn: int = 0
-    deepstack: int = 0
-    inner: int = 0
-    rank: int = 0
-    groups: int = 16
-    state: int = 128
-    biased: bool = False
-    draft_layers: int = 0
-
-
-@dataclass(frozen=True)
-class VisionDims:
-    """Dimensions of a projector."""
-
-    kind: str
-    hidden: int
-    blocks: int
-    heads: int
-    ffn: int
-    out: int
-    patch: int = 16
-    deepstack: tuple[int, ...] = field(default=())
-
-
-def _qwen3(layers: int, embedding: int, heads: int, ffn: int, *, tied: bool, **more: Any) -> Dims:
-    more = {"architecture": "qwen3", "kv_heads": 8, "head": 128, "vocabulary": 151936, **more}
-    return Dims(layers=layers, embedding=embedding, heads=heads, ffn=ffn, tied=tied, **more)
-
-
-def _qwen35(layers: int, embedding: int, heads: int, kv_heads: int, ffn: int, rank: int, **more: Any) -> Dims:
-    more = {"architecture": "qwen35", "head": 256, "vocabulary": 248320, "inner": rank * 128, "rank": rank, **more}
-    return Dims(layers=layers, embedding=embedding, heads=heads, kv_heads=kv_heads, ffn=ffn, **more)
-
-
-def _qwen2(layers: int, embedding: int, heads: int, kv_heads: int, ffn: int, **more: Any) -> Dims:
-    more = {"architecture": "qwen2", "head": embedding // heads, "vocabulary": 151936, "biased": True, **more}
-    return Dims(layers=layers, embedding=embedding, heads=heads, kv_heads=kv_heads, ffn=ffn, **more)
-
-
-_VL3 = {"architecture": "qwen3vl", "deepstack": 3}
-_MOE3 = {"experts": 128, "experts_used": 8, "kv_heads": 4, "tied": False}
-
-TEXT: dict[str, Dims] = {
-    "llama-3.2-1b": Dims("llama", 16, 2048, 32, 8, 64, 8192, 128256, tied=True, context=131072),
-    "llama-3.2-3b": Dims("llama", 28, 3072, 24, 8, 128, 8192, 128256, tied=True, context=131072),
-    "llama-3.1-8b": Dims("llama", 32, 4096, 32, 8, 128, 14336, 128256, context=131072),
-    "mistral-7b": Dims("llama", 32, 4096, 32, 8, 128, 14336, 32768, context=32768),
-    "smollm2-135m": Dims("llama", 30, 576, 9, 3, 64, 1536, 49152, tied=True, context=8192),
-    "tinyllama-1.1b": Dims("llama", 22, 2048, 32, 4, 64, 5632, 32000, context=2048),
-    "qwen2.5-0.5b": _qwen2(24, 896, 14, 2, 4864, tied=True),
-    "qwen2.5-1.5b": _qwen2(28, 1536, 12, 2, 8960, tied=True),
-    "qwen2.5-7b": _qwen2(28, 3584, 28, 4, 18944, vocabulary=152064),
-    "qwen2-vl-2b": _qwen2(28, 1536, 12, 2, 8960, tied=True, architecture="qwen2vl"),
-    "qwen2.5-vl-3b": _qwen2(36, 2048, 16, 2, 11008, tied=True, architecture="qwen2vl"),
-    "qwen2.5-vl-7b": _qwen2(28, 3584, 28, 4, 18944, vocabulary=152064, architecture="qwen2vl"),
-    "qwen2.5-vl-32b": _qwen2(64, 5120, 40, 8, 27648, vocabulary=152064, architecture="qwen2vl"),
-    "qwen3-0.6b": _qwen3(28, 1024, 16, 3072, tied=True, context=40960),
-    "qwen3-1.7b": _qwen3(28, 2048, 16, 6144, tied=True, context=40960),
-    "qwen3-4b": _qwen3(36, 2560, 32, 9728, tied=True, context=40960),
-    "qwen3-8b": _qwen3(36, 4096, 32, 12288, tied=False, context=40960),
-    "qwen3-vl-2b": _qwen3(28, 2048, 16, 6144, tied=True, **_VL3),
-    "qwen3-vl-4b": _qwen3(36, 2560, 32, 9728, tied=True, **_VL3),
-    "qwen3-vl-8b": _qwen3(36, 4096, 32, 12288, tied=False, **_VL3),
-    "qwen3-vl-32b": _qwen3(64, 5120, 64, 25600, tied=False, **_VL3),
-    "qwen3-30b-a3b": _qwen3(48, 2048, 32, 6144, architecture="qwen3moe", expert_ffn=768, **_MOE3),
-    "qwen3-vl-30b-a3b": _qwen3(48, 2048, 32, 6144, architecture="qwen3vlmoe", deepstack=3, expert_ffn=768, **_MOE3),
-    "qwen3.5-0.8b": _qwen35(24, 1024, 8, 2, 3584, 16, tied=True),
-    "qwen3.5-2b": _qwen35(24, 2048, 8, 2, 6144, 16, tied=True),
-    "qwen3.5-4b": _qwen35(32, 2560, 16, 4, 9216, 32, tied=True),
-    "qwen3.5-9b": _qwen35(32, 4096, 16, 4, 12288, 32),
-    "qwen3.6-27b": _qwen35(64, 5120, 24, 4, 17408, 48),
-    "qwen3.6-35b-a3b": _qwen35(
-        40, 2048, 16, 2, 0, 32, architecture="qwen35moe", experts=256, experts_used=8, expert_ffn=512, shared_ffn=512
-    ),
-}
-
-VISION: dict[str, VisionDims] = {
-    "qwen2-vl": VisionDims("qwen2vl_merger", 1280, 32, 16, 5120, 1536, patch=14),
-    "qwen2.5-vl-3b": VisionDims("qwen2.5vl_merger", 1280, 32, 16, 3420, 2048, patch=14),
-    "qwen2.5-vl-7b": VisionDims("qwen2.5vl_merger", 1280, 32, 16, 3420, 3584, patch=14),
-    "qwen3-vl-2b": VisionDims("qwen3vl_merger", 1024, 24, 16, 4096, 2048, deepstack=(5, 11, 17)),
-    "qwen3-vl-4b": VisionDims("qwen3vl_merger", 1024, 24, 16, 4096, 2560, deepstack=(5, 11, 17)),
-    "qwen3-vl-8b": VisionDims("qwen3vl_merger", 1152, 27, 16, 4304, 4096, deepstack=(8, 16, 24)),
-    "qwen3.5-0.8b": VisionDims("qwen3vl_merger", 768, 12, 12, 3072, 1024),
-    "qwen3.5-2b": VisionDims("qwen3vl_merger", 1024, 24, 16, 4096, 2048),
-    "qwen3.5-4b": VisionDims("qwen3vl_merger", 1024, 24, 16, 4096, 2560),
-    "qwen3.5-9b": VisionDims("qwen3vl_merger", 1152, 27, 16, 4304, 4096),
+    "MXFP4": 38,
 }
 
 
@@ -157,6 +54,8 @@ def _block(d: Dims, quant: str, i: int) -> list[Row]:
     def w(role: str) -> str:
         return _mix(quant, role, i, d.layers)
 
+    if d.architecture in BLOCKS:
+        return BLOCKS[d.architecture](d, w)
     second = "post_attention_norm" if hybrid else "ffn_norm"
     rows: list[Row] = [("attn_norm.weight", (e,), "F32"), (f"{second}.weight", (e,), "F32")]
     if hybrid and i < d.layers and (i + 1) % 4:
@@ -214,6 +113,8 @@ def _block(d: Dims, quant: str, i: int) -> list[Row]:
 
 
 def _mix(quant: str, role: str, i: int, layers: int) -> str:
+    if quant == "MXFP4":
+        return "MXFP4" if role == "experts" else "Q8_0"
     if quant not in ("Q4_K_M", "Q4_K_S", "IQ4_XS", "Q4_0"):
         return {"Q6_K": "Q6_K"}.get(quant, quant)
     base = {"Q4_K_M": "Q4_K", "Q4_K_S": "Q4_K"}.get(quant, quant)
@@ -275,6 +176,7 @@ def text_metadata(d: Dims, quant: str) -> dict[str, Any]:
             f"{a}.ssm.group_count": d.groups,
             f"{a}.full_attention_interval": 4,
         }
+    keys |= {f"{a}.{key}": value for key, value in d.more_keys}
     if d.draft_layers:
         keys[f"{a}.nextn_predict_layers"] = d.draft_layers
     return keys

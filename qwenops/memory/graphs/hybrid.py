@@ -6,13 +6,13 @@ As in src/models/qwen35.cpp, qwen35moe.cpp and delta-net-base.cpp of llama.cpp b
 from __future__ import annotations
 
 from qwenops.memory import tensor as tf
+from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.tensor import F32, I32, Tensor
-from qwenops.memory.text_graph import TextGraph
 
 _CHUNK = 64  # tokens that the unfused delta net takes at once
 
 
-class HybridGraph(TextGraph):
+class Hybrid(Decoder):
     """Full attention in some blocks, a recurrent state in the others."""
 
     def _inputs(self) -> None:

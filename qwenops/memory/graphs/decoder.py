@@ -1,8 +1,8 @@
 """The tensors of one prompt batch, layer by layer, as llama.cpp builds them.
 
-Sources: src/llama-graph.cpp and src/models of b10434. One builder serves the dense and the mixture-of-experts decoders
-of the Llama and Qwen families; the blocks that only hybrids have are in recurrent_graph. Names in brackets are
-llama.cpp's.
+Sources: src/llama-graph.cpp and src/models of b10434. This builder serves the dense and the mixture-of-experts decoders
+of the Llama and Qwen families; what other families do differently is in modules of their own beside it. Names in
+brackets are llama.cpp's.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from qwenops.memory.tensor import F16, F32, I32, I64, Graph, Tensor
 _FEW_TOKENS: Final = 32
 
 MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
-DENSE: Final = frozenset({"llama", "qwen2", "qwen2vl", "qwen25vl", "qwen3", "qwen3vl"})
-MIXTURE: Final = frozenset({"qwen3moe", "qwen3vlmoe"})
-HYBRID: Final = frozenset({"qwen35", "qwen35moe"})
-KNOWN: Final = DENSE | MIXTURE | HYBRID
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one graph is built for: tokens over sequences, rows wanted, the cache behind it, the paths in force."""
+    """What one graph is built for: tokens over sequences, rows wanted, the cache behind it, the paths in force.
+
+    `window_cells` are the cells of the blocks that see only a window.
+    """
 
     tokens: int
     sequences: int
@@ -39,6 +38,19 @@ class Batch:
     flash: bool = True
     v_transposed: bool = False
     fused_recurrence: bool = True
+    window_cells: int = 0
+
+
+@dataclass(frozen=True)
+class CacheInputs:
+    """What the runtime fills in for one cache: where new rows go, what may be seen, how quantized rows are rotated."""
+
+    cells: int
+    k_numbers: Tensor
+    v_numbers: Tensor
+    mask: Tensor
+    k_rotation: Tensor | None
+    v_rotation: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,8 @@ class Layout:
     pinned: bool = True
 
 
-class TextGraph:
-    """Builds the graph of one batch. Subclasses add blocks."""
+class Decoder:
+    """Builds the graph of one batch. Families override what they do differently."""
 
     def __init__(self, shape: Shape, layout: Layout, batch: Batch) -> None:
         self.shape = shape
@@ -69,26 +81,32 @@ class TextGraph:
 
     def build(self) -> Graph:
         """The whole graph, embedding to logits."""
-        s, b = self.shape, self.batch
         current = self._embedding()
         self._inputs()
         last = self.layout.blocks[-1]
         for layer in self.layout.blocks:
             self.layer = layer
-            residual = current
-            current = self._norm(current, f"blk.{layer}.attn_norm.weight")
-            current = self._mix(current)
-            if layer == last:
-                current, residual = self._wanted(current, residual)
-            joined = tf.add(current, residual)
-            current = tf.add(self._feed_forward(self._norm(joined, self._second_norm())), joined)
-            if layer < s.image_inputs - 1:
-                rows = tf.view_2d(
-                    self._image_rows, s.embedding, b.tokens, self._image_rows.nb[1], (layer + 1) * s.embedding * 4
-                )
-                current = tf.add(current, rows)
+            current = self._pass(current, last=layer == last)
+            current = self._with_image_rows(current)
         self._head(current)
         return self.graph
+
+    def _pass(self, current: Tensor, *, last: bool) -> Tensor:
+        """One block."""
+        residual = current
+        current = self._mix(self._norm(current, f"blk.{self.layer}.attn_norm.weight"))
+        if last:
+            current, residual = self._wanted(current, residual)
+        joined = tf.add(current, residual)
+        return tf.add(self._feed_forward(self._norm(joined, self._second_norm())), joined)
+
+    def _with_image_rows(self, current: Tensor) -> Tensor:
+        """The first blocks add what the encoder gave for them (deepstack)."""
+        s, rows = self.shape, self._image_rows
+        if self.layer >= s.image_inputs - 1:
+            return current
+        offset = (self.layer + 1) * s.embedding * 4
+        return tf.add(current, tf.view_2d(rows, s.embedding, self.batch.tokens, rows.nb[1], offset))
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -110,14 +128,21 @@ class TextGraph:
     def _inputs(self) -> None:
         s, b = self.shape, self.batch
         self.positions = tf.graph_input(I32, b.tokens * (4 if s.architecture in MULTI_ROPE else 1))
-        self.k_numbers = tf.graph_input(I64, b.tokens)
-        per_token = max((s.v_width(i) for i in range(s.layers)), default=1) if b.v_transposed else 1
-        self.v_numbers = tf.graph_input(I64, b.tokens * per_token)
-        mask_type = F16 if b.flash else F32
-        self.mask = tf.graph_input(mask_type, b.cells, b.tokens // b.sequences, 1, b.sequences)
-        self.k_rotation = self._rotation(b.type_k, s.head_k, largest=True)
-        self.v_rotation = self._rotation(b.type_v, s.head_v, largest=False)
+        self.whole = self._cache_inputs(b.cells)
+        self.window = self._cache_inputs(b.window_cells) if s.window else self.whole
         self.wanted_rows = tf.graph_input(I32, b.outputs)
+
+    def _cache_inputs(self, cells: int) -> CacheInputs:
+        s, b = self.shape, self.batch
+        per_token = max((s.v_width(i) for i in range(s.layers)), default=1) if b.v_transposed else 1
+        return CacheInputs(
+            cells,
+            tf.graph_input(I64, b.tokens),
+            tf.graph_input(I64, b.tokens * per_token),
+            tf.graph_input(F16 if b.flash else F32, cells, b.tokens // b.sequences, 1, b.sequences),
+            self._rotation(b.type_k, s.head_k, largest=True),
+            self._rotation(b.type_v, s.head_v, largest=False),
+        )
 
     @staticmethod
     def _rotation(type_: int, head: int, *, largest: bool) -> Tensor | None:
@@ -142,8 +167,12 @@ class TextGraph:
         bias = self.layout.weight("output.bias")
         if bias is not None and self.shape.architecture == "qwen2":
             logits = tf.add(logits, bias)
+        logits = self._finished(logits)
         logits.is_output = True
         self.graph.expand(logits)
+
+    def _finished(self, logits: Tensor) -> Tensor:
+        return logits
 
     # --- pieces -------------------------------------------------------------------------------------------------------
 
@@ -214,22 +243,23 @@ class TextGraph:
         v = tf.view_3d(qkv, (s.head_v, kv_heads, n), row, step, (s.heads + kv_heads) * row)
         return q, k, v
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, output: str | None) -> Tensor:
-        """Store keys and values, attend over the cache, project (build_attn, build_attn_mha)."""
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, output: str | None, sinks: Tensor | None = None) -> Tensor:
+        """Store keys and values, attend over the cache, project (build_attn)."""
         s, b, g = self.shape, self.batch, self.graph
-        if self.k_rotation is not None:
-            q, k = _rotate(q, self.k_rotation), _rotate(k, self.k_rotation)
-        if self.v_rotation is not None:
-            v = _rotate(v, self.v_rotation)
-        for t in (q, v, k):
+        cache = self.window if s.sliding[self.layer] else self.whole
+        if cache.k_rotation is not None:
+            q, k = _rotate(q, cache.k_rotation), _rotate(k, cache.k_rotation)
+        if cache.v_rotation is not None:
+            v = _rotate(v, cache.v_rotation)
+        for t in (q, k, v) if s.window else (q, v, k):
             g.expand(t)
-        k_cache = tf.cache(b.type_k, self._here, s.k_width(self.layer), b.cells, b.sequences)
-        v_cache = tf.cache(b.type_v, self._here, s.v_width(self.layer), b.cells, b.sequences)
-        g.expand(self._store(k_cache, k, self.k_numbers))
-        g.expand(self._store_v(v_cache, v))
-        current = self._heads_attend(q, self._cached(k_cache, s.head_k), self._cached_v(v_cache))
-        if self.v_rotation is not None:
-            current = _rotate(current, self.v_rotation)
+        k_cache = tf.cache(b.type_k, self._here, s.k_width(self.layer), cache.cells, b.sequences)
+        v_cache = tf.cache(b.type_v, self._here, s.v_width(self.layer), cache.cells, b.sequences)
+        g.expand(self._store(k_cache, k, cache.k_numbers))
+        g.expand(self._store_v(v_cache, v, cache.v_numbers))
+        current = self._heads_attend(q, self._cached(k_cache, s.head_k), self._cached_v(v_cache), cache.mask, sinks)
+        if cache.v_rotation is not None:
+            current = _rotate(current, cache.v_rotation)
         return current if output is None else self._linear(output, current)
 
     def _store(self, cache: Tensor, new: Tensor, numbers: Tensor) -> Tensor:
@@ -238,13 +268,13 @@ class TextGraph:
             cache = tf.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2])
         return tf.set_rows(cache, rows, numbers)
 
-    def _store_v(self, cache: Tensor, new: Tensor) -> Tensor:
+    def _store_v(self, cache: Tensor, new: Tensor, numbers: Tensor) -> Tensor:
         if not self.batch.v_transposed:
-            return self._store(cache, new, self.v_numbers)
+            return self._store(cache, new, numbers)
         width = new.ne[0] * new.ne[1]
         rows = tf.reshape(new, width, new.ne[2]) if new.contiguous else tf.cont(new, width, new.ne[2])
         flat = tf.reshape(cache, 1, cache.elements)
-        return tf.set_rows(flat, tf.reshape(rows, 1, rows.elements), self.v_numbers)
+        return tf.set_rows(flat, tf.reshape(rows, 1, rows.elements), numbers)
 
     def _cached(self, cache: Tensor, head: int) -> Tensor:
         heads, sequences = self.shape.kv_heads[self.layer], self.batch.sequences
@@ -266,19 +296,23 @@ class TextGraph:
             element * cells * cache.ne[0],
         )
 
-    def _heads_attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _heads_attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Tensor | None) -> Tensor:
+        """Attention over what the cache shows (build_attn_mha)."""
         b = self.batch
         streams = k.ne[3]
         q = tf.view_4d(q, (q.ne[0], q.ne[1], q.ne[2] // streams, streams), q.nb[1], q.nb[2], q.nb[3] // streams)
         q, k, v = (tf.permute(t, 0, 2, 1, 3) for t in (q, k, v))
         if b.flash:
-            out = tf.flash_attention(q, k, tf.transpose(v) if b.v_transposed else v, self.mask)
+            out = tf.flash_attention(q, k, tf.transpose(v) if b.v_transposed else v, mask, sinks)
             return self.graph.expand(tf.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3]))
-        scores = tf.soft_max(tf.mul_mat(k, q), self.mask)
+        scores = tf.soft_max(self._scores(k, q), mask, sinks)
         if not b.v_transposed:
             v = tf.cont(tf.transpose(v))
         out = tf.permute(tf.mul_mat(v, scores), 0, 2, 1, 3)
         return self.graph.expand(tf.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3]))
+
+    def _scores(self, k: Tensor, q: Tensor) -> Tensor:
+        return tf.mul_mat(k, q)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         if self._maybe("ffn_gate_inp.weight") is not None:
@@ -293,12 +327,8 @@ class TextGraph:
         """Route, run the chosen experts, add them up (build_moe_ffn)."""
         s, g = self.shape, self.graph
         embedding, tokens = x.ne[0], x.ne[1]
-        chance = tf.soft_max(self._linear("ffn_gate_inp", x))
-        chosen = tf.top_k(chance, s.experts_used)
-        share = tf.get_rows(tf.reshape(chance, 1, s.experts, tokens), chosen)
-        share = tf.reshape(share, s.experts_used, tokens)
-        share = tf.same_shape("DIV", share, tf.clamp(tf.sum_rows(share)))
-        share = g.expand(tf.reshape(share, 1, s.experts_used, tokens))
+        chosen, share = self._route(x)
+        g.expand(share)
         x = tf.reshape(x, embedding, 1, tokens)
         both = self._maybe("ffn_gate_up_exps.weight")
         if both is not None:
@@ -307,15 +337,30 @@ class TextGraph:
             gate = tf.view_3d(joined, half, joined.nb[1], joined.nb[2])
             up = tf.view_3d(joined, half, joined.nb[1], joined.nb[2], half[0] * 4)
         else:
-            up = tf.mul_mat_id(self._block("ffn_up_exps.weight"), x, chosen)
-            gate = tf.mul_mat_id(self._block("ffn_gate_exps.weight"), x, chosen)
-        out = tf.mul_mat_id(self._block("ffn_down_exps.weight"), tf.glu(gate, up), chosen)
+            up = self._chosen("ffn_up_exps", x, chosen)
+            gate = self._chosen("ffn_gate_exps", x, chosen)
+        out = self._chosen("ffn_down_exps", tf.glu(gate, up), chosen)
         out = g.expand(tf.mul(out, share))
         parts = [g.expand(tf.view_2d(out, embedding, tokens, out.nb[2], i * out.nb[1])) for i in range(s.experts_used)]
         total = parts[0]
         for part in parts[1:]:
             total = g.expand(tf.add(total, part))
         return tf.cont(total) if s.experts_used == 1 else total
+
+    def _route(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The chosen experts of each token and their shares."""
+        s, tokens = self.shape, x.ne[1]
+        chance = tf.soft_max(self._linear("ffn_gate_inp", x))
+        chosen = tf.top_k(chance, s.experts_used)
+        share = tf.get_rows(tf.reshape(chance, 1, s.experts, tokens), chosen)
+        share = tf.reshape(share, s.experts_used, tokens)
+        share = tf.same_shape("DIV", share, tf.clamp(tf.sum_rows(share)))
+        return chosen, tf.reshape(share, 1, s.experts_used, tokens)
+
+    def _chosen(self, name: str, x: Tensor, chosen: Tensor) -> Tensor:
+        y = tf.mul_mat_id(self._block(f"{name}.weight"), x, chosen)
+        bias = self._maybe(f"{name}.bias")
+        return y if bias is None else tf.same_shape("ADD_ID", y, bias, chosen)
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -1,0 +1,27 @@
+"""The graphs that are replayed, by architecture: one builder for those whose blocks are alike, one module a family."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.gemma import Gemma
+from qwenops.memory.graphs.gpt_oss import GptOss
+from qwenops.memory.graphs.hybrid import Hybrid
+
+GRAPHS: Final[dict[str, type[Decoder]]] = {
+    "llama": Decoder,
+    "qwen2": Decoder,
+    "qwen2vl": Decoder,
+    "qwen25vl": Decoder,
+    "qwen3": Decoder,
+    "qwen3vl": Decoder,
+    "qwen3moe": Decoder,
+    "qwen3vlmoe": Decoder,
+    "qwen35": Hybrid,
+    "qwen35moe": Hybrid,
+    "gemma2": Gemma,
+    "gemma3": Gemma,
+    "gpt-oss": GptOss,
+}
+KNOWN: Final = frozenset(GRAPHS)
