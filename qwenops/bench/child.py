@@ -6,7 +6,6 @@ tokens, one warm-up, a cleared cache before each repetition, the depth filled ou
 
 from __future__ import annotations
 
-import ctypes
 import random
 import resource
 import sys
@@ -15,7 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qwenops.errors import BadInput, PartMissing
+from qwenops import llama_library
+from qwenops.errors import BadInput
 
 Emit = Callable[..., None]
 _SAMPLE_EVERY_S = 0.1
@@ -23,7 +23,7 @@ _SAMPLE_EVERY_S = 0.1
 
 def speed(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """Run every test of the request on one model; emits an event after each repetition."""
-    lib = _library()
+    lib = llama_library.load()
     settings = request["settings"]
     watch = _DeviceWatch()
     started = time.perf_counter()
@@ -51,41 +51,8 @@ def speed(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
 def library_info(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """The library's version and whether it has a GPU backend; nothing is loaded."""
-    lib = _library()
+    lib = llama_library.load()
     return {"version": lib.version, "gpu": bool(lib.llama_supports_gpu_offload())}
-
-
-def _library() -> Any:
-    lib: Any
-    try:
-        import llama_cpp
-        from llama_cpp import llama_cpp as lib
-    except ImportError as error:
-        raise PartMissing(
-            f"llama-cpp-python is not installed ({error})",
-            do="pip install 'qwenops[bench]'   (compiles for about 4 minutes)",
-        ) from error
-    except (OSError, RuntimeError) as error:
-        raise PartMissing(
-            f"llama-cpp-python does not load: {error}",
-            do="pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python",
-        ) from error
-    _silence(lib)
-    lib.llama_backend_init()
-    lib.version = llama_cpp.__version__
-    return lib
-
-
-def _silence(lib: Any) -> None:
-    """Keep errors and drop the rest: the log goes to stderr, whose last line explains an abort."""
-
-    @lib.llama_log_callback  # type: ignore[untyped-decorator]
-    def log(level: int, text: bytes, _user: Any) -> None:
-        if level >= 4:
-            sys.stderr.write(text.decode("utf-8", "replace"))
-
-    lib.kept_log_callback = log  # a collected callback would be called all the same
-    lib.llama_log_set(log, ctypes.c_void_p(0))
 
 
 def _load(lib: Any, path: str, settings: Mapping[str, Any]) -> Any:
@@ -96,7 +63,7 @@ def _load(lib: Any, path: str, settings: Mapping[str, Any]) -> Any:
     if not model:
         raise BadInput(
             f"llama-cpp-python {lib.version} cannot load {path}",
-            do="a newer library may know the architecture: pip install -U llama-cpp-python",
+            do=f"a newer library may know the architecture: {llama_library.UPDATE}",
         )
     return model
 

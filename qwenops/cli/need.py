@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from qwenops.cli.common import MODEL, gpu_option, model_options, returns_result
+from qwenops.errors import BadInput
 from qwenops.memory.types import KV_TYPES
 from qwenops.result import Result
 
-RUNGS = {"auto": "auto", "runtime": "runtime", "closed-form": "closed form"}
+RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-form": "closed form"}
 
 
 @click.command("need")
@@ -68,16 +69,23 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "closed-form": "closed form"}
 @click.option("--swa-full", is_flag=True, help="Keep the whole context for sliding-window layers.")
 @gpu_option
 @click.option("--rung", default="auto", show_default=True, type=click.Choice(list(RUNGS)), help="Who answers.")
+@click.option("--compare", is_flag=True, help="Show every rung that answers, side by side.")
 @returns_result
-def command(model: Path, mmproj: Path | None, gpu: str | None, rung: str, **settings: Any) -> Result:
+def command(model: Path, mmproj: Path | None, gpu: str | None, rung: str, compare: bool, **settings: Any) -> Result:
     """Say what a model needs, on each device and on the host.
 
-    Nothing is loaded: the answer comes from the runtime itself, asked with an empty copy of the model, or from the
-    file's header by formula. Every figure carries its band and its source.
+    Nothing is loaded: the answer comes from the runtime itself, asked with an empty copy of the model, from
+    llama-cpp-python, loading without memory, or from the file's header by formula. Every figure carries its band and
+    its source.
 
     \b
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --gpu "RTX 3060 12GB"
+        qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --compare
     """
-    from qwenops.setup.answers import need_result
+    from qwenops.setup.answers import compare_result, need_result
 
+    if compare:
+        if rung != "auto":
+            raise BadInput("--compare asks every rung, --rung one", do="leave one of them out")
+        return compare_result(model, mmproj, gpu=gpu, **settings)
     return need_result(model, mmproj, gpu=gpu, rung=RUNGS[rung], **settings)

@@ -2,6 +2,7 @@
 
 measured  it was loaded before           (history)
 runtime   Ollama's own llama-server says (probe)
+dry load  llama-cpp-python says          (asked of itself only where it has a backend for the devices)
 closed    formulas over the header       (closed form: any hardware, milliseconds)
 
 Each part of the answer names its source, and a note says why a higher rung did not answer.
@@ -13,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qwenops.errors import BadInput, ChildDied, PartMissing
+from qwenops.errors import BadInput, ChildDied, PartMissing, QwenopsError
+from qwenops.llama_library import backend_kinds
 from qwenops.machine.types import Device, Host
 from qwenops.memory.reserve import facts_of, fit_reserve
 from qwenops.memory.types import Band, LoadSettings, Need
@@ -24,7 +26,7 @@ from qwenops.runtime.types import Runtime
 if TYPE_CHECKING:
     from qwenops.history import History
 
-RUNGS = ("auto", "measured", "runtime", "closed form")
+RUNGS = ("auto", "measured", "runtime", "dry load", "closed form")
 
 
 def need(
@@ -78,8 +80,28 @@ def _from_rungs(
             # Hardware that is described and not here was never going to be asked.
             if runtime is not None:
                 notes.append(f"the runtime was not asked: {why.message}")
+    if rung == "dry load" or (rung == "auto" and _library_is_exact(devices, runtime)):
+        from qwenops.memory.dry_load import dry_load, is_exact
+
+        try:
+            loaded = dry_load(model, settings, devices, host=host, reserve_bytes=reserve_bytes)
+            if rung == "dry load" or is_exact(loaded):
+                return replace(loaded, notes=(*notes, *loaded.notes))
+        except QwenopsError as why:
+            if rung == "dry load":
+                raise
+            # What is wrong with the settings themselves, the formulas say as well.
+            notes.append(f"the library does not answer: {why.message}")
     answer = _closed_form(model, settings, devices, host, reserve_bytes)
     return replace(answer, notes=(*notes, *answer.notes))
+
+
+def _library_is_exact(devices: Sequence[Device], runtime: Runtime | None) -> bool:
+    """Whether llama-cpp-python, as it is installed, can answer for these devices better than the formulas can."""
+    if any(d.source == "--gpu" for d in devices) or (runtime is not None and runtime.place == "remote"):
+        return False
+    kinds = backend_kinds()
+    return kinds is not None and all(d.kind in kinds for d in devices)
 
 
 def _as_placed(

@@ -1,12 +1,12 @@
-"""The need as a table: a row a device, the host apart, the band and the source at the end."""
+"""The need as a table: a row a device, the host apart, the band and the source at the end; and rungs side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwenops.report.tables import amount, grid, size_unit
-from qwenops.units import human
+from qwenops.units import human, mib
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,6 +18,7 @@ SAID_BY = {
     "measured": "measured here before",
     "dry load": "dry load",
 }
+SHORT = {"runtime": "runtime", "closed form": "formula", "measured": "measured", "dry load": "dry load"}
 
 
 def need_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -48,6 +49,50 @@ def need_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(f"source: {SAID_BY.get(data['rung'], data['rung'])}{_mixed(data)}", style="dim")
 
 
+def compare_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Every rung that answered as a column, every component as a row, in MiB; below, who said what is not its own."""
+    from rich.text import Text
+
+    answers = data["answers"]
+    yield Text(headline(data["model"]), style="bold")
+    yield Text(said_settings(data["settings"]))
+    yield Text("")
+    if not answers:
+        yield Text("no rung answered")
+        return
+    body = []
+    for i, device in enumerate(answers[0]["devices"]):
+        body += _compared(device["name"], [a["devices"][i] for a in answers])
+    body += _compared("host", [a["host"] for a in answers])
+    if answers[0]["devices"]:
+        body.append(["all devices", *(mib(a["total_device_bytes"]) for a in answers)])
+        body.append(["band", *(f"±{mib(_spread(a))}" for a in answers)])
+        body.append(["layers on them", *(f"{a['layers']['on_device']}/{a['layers']['total']}" for a in answers)])
+    yield grid(["MiB", *(SHORT[a["rung"]] for a in answers)], body)
+    if borrowed := [line for a in answers for line in _borrowed(a)]:
+        yield Text("")
+        yield Text("\n".join(borrowed), style="dim")
+
+
+def _compared(place: str, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A place's rows: each part that any rung sees there, then the total."""
+    shown = [p for p in PARTS if any(row.get(f"{p}_bytes") for row in rows)]
+    parts = [
+        [f"  {'KV' if p == 'kv' else p}", *(amount(row.get(f"{p}_bytes", 0), "MiB") for row in rows)] for p in shown
+    ]
+    return [[place, *(amount(row["total_bytes"], "MiB") for row in rows)], *parts]
+
+
+def _borrowed(answer: Mapping[str, Any]) -> list[str]:
+    """Which of a rung's figures another one lent it, a line for each lender."""
+    places = [*answer["devices"], answer["host"]]
+    lenders: dict[str, list[str]] = {}
+    for part, rung in answer["sources"].items():
+        if rung != answer["rung"] and any(place.get(f"{part}_bytes") for place in places):
+            lenders.setdefault(rung, []).append(part)
+    return [f"{SHORT[answer['rung']]}: {', '.join(parts)} by {SHORT[rung]}" for rung, parts in lenders.items()]
+
+
 def headline(model: Mapping[str, Any]) -> str:
     """Name, architecture, quant, size: 'Qwen3-VL-8B-Instruct · qwen3vl, 36 layers · Q4_K_M, 4.68 GiB'."""
     said = f"{model['name']} · {model['architecture']}, {model['layers']} layers"
@@ -67,13 +112,22 @@ def verdict_line(data: Mapping[str, Any]) -> str:
     """The device total with its band, against what is free."""
     total, band = data["total_device_bytes"], data["band_bytes"]
     free = sum(d["free_bytes"] for d in data["devices"])
-    spread = max(band["high"] - total, total - band["low"])
-    said = f"{human(total)} ±{human(spread)} on devices, {human(free)} free"
+    said = f"{human(total)} ±{human(_spread(data))} on devices, {human(free)} free"
     if band["high"] <= free:
         return f"{said}: fits"
     return f"{said}: {'too close to say' if band['low'] <= free else 'does not fit'}"
 
 
+def _spread(data: Mapping[str, Any]) -> int:
+    total, band = data["total_device_bytes"], data["band_bytes"]
+    return int(max(band["high"] - total, total - band["low"]))
+
+
 def _mixed(data: Mapping[str, Any]) -> str:
-    others = sorted({f"{part} by {SAID_BY.get(r, r)}" for part, r in data["sources"].items() if r != data["rung"]})
+    places = [*data["devices"], data["host"]]
+    others = sorted(
+        f"{part} by {SAID_BY.get(rung, rung)}"
+        for part, rung in data["sources"].items()
+        if rung != data["rung"] and any(place.get(f"{part}_bytes") for place in places)
+    )
     return f" ({', '.join(others)})" if others else ""

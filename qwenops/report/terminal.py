@@ -18,6 +18,7 @@ View = Callable[[Mapping[str, Any]], Iterable["RenderableType"]]
 # schema name without version -> module and function
 VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.need": ("need", "need_view"),
+    "qwenops.compare": ("need", "compare_view"),
     "qwenops.plan": ("plan", "plan_view"),
     "qwenops.fits": ("fits", "fits_view"),
     "qwenops.machine": ("machine", "machine_view"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qwenops.errors import BadInput
-from qwenops.machine.types import Machine
-from qwenops.memory.types import LoadSettings
+from qwenops.errors import BadInput, ChildDied, PartMissing
+from qwenops.machine.types import Device, Machine
+from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
+from qwenops.plan.ground import Ground
 from qwenops.plan.types import Plan, Wish, model_entry
 from qwenops.result import Result
 from qwenops.runtime.types import Runtime
@@ -35,7 +36,41 @@ def variants(paths: tuple[Path, ...], mmproj: Path | None) -> tuple[Model, ...]:
     return read_variants(paths, mmproj or "auto")
 
 
-def need_result(
+@dataclass(frozen=True)
+class _Question:
+    """One model under one choice of settings on one machine: what every rung is asked."""
+
+    model: Model
+    settings: LoadSettings
+    ground: Ground
+    devices: tuple[Device, ...]
+
+    def ask(self, rung: str) -> Need:
+        """One rung's need, or the best one's with "auto"."""
+        from qwenops.memory import ladder
+        from qwenops.memory.reserve import fit_reserve
+
+        return ladder.need(
+            self.model,
+            self.settings,
+            self.devices,
+            host=self.ground.host,
+            runtime=self.ground.runtime,
+            rung=rung,
+            history=_known(rung),
+            reserve_bytes=fit_reserve(self.model, self.settings, self.devices, self.ground.environment),
+        )
+
+    def as_data(self, answer: Need) -> dict[str, Any]:
+        """An answer as plain JSON values, with what each device is."""
+        descriptions = {d.name: d.description for d in self.ground.devices}
+        data = answer.as_data(model_entry(self.model))
+        for row in data["devices"]:
+            row["description"] = descriptions.get(row["name"], "")
+        return data
+
+
+def _question(
     path: Path,
     mmproj: Path | None,
     *,
@@ -47,10 +82,8 @@ def need_result(
     kv: str = "f16",
     gpu_layers: str = "all",
     **rest: Any,
-) -> Result:
-    """What one file needs under the given settings ("qwenops.need/1")."""
-    from qwenops.memory import ladder
-    from qwenops.memory.reserve import devices_in_use, fit_reserve
+) -> _Question:
+    from qwenops.memory.reserve import devices_in_use
     from qwenops.plan.ground import ground
 
     (model,) = variants((path,), mmproj)
@@ -66,21 +99,39 @@ def need_result(
         **rest,
     )
     devices = devices_in_use(model, settings, base.devices, base.host, base.environment)
-    answer = ladder.need(
-        model,
-        settings,
-        devices,
-        host=base.host,
-        runtime=base.runtime,
-        rung=rung,
-        history=_known(rung),
-        reserve_bytes=fit_reserve(model, settings, devices, base.environment),
-    )
-    descriptions = {d.name: d.description for d in base.devices}
-    data = answer.as_data(model_entry(model))
-    for row in data["devices"]:
-        row["description"] = descriptions.get(row["name"], "")
-    return Result("qwenops.need/1", data, notes=(*base.notes, *answer.notes))
+    return _Question(model, settings, base, devices)
+
+
+def need_result(path: Path, mmproj: Path | None, *, rung: str = "auto", **options: Any) -> Result:
+    """What one file needs under the given settings ("qwenops.need/1")."""
+    question = _question(path, mmproj, rung=rung, **options)
+    answer = question.ask(rung)
+    return Result("qwenops.need/1", question.as_data(answer), notes=(*question.ground.notes, *answer.notes))
+
+
+def compare_result(path: Path, mmproj: Path | None, **options: Any) -> Result:
+    """What one file needs, as every rung that answers says it ("qwenops.compare/1"); a note for each that does not."""
+    from qwenops.memory.ladder import RUNGS
+
+    question = _question(path, mmproj, **options)
+    answers: list[Need] = []
+    silent = {}
+    for rung in RUNGS[1:]:
+        try:
+            answers.append(question.ask(rung))
+        except (PartMissing, ChildDied) as why:
+            silent[rung] = why.message
+    entries = [question.as_data(answer) for answer in answers]
+    shared = ("model", "settings")
+    data = {
+        "model": model_entry(question.model),
+        "settings": asdict(question.settings),
+        "answers": [{k: v for k, v in entry.items() if k not in shared} for entry in entries],
+        "silent": [{"rung": rung, "why": why} for rung, why in silent.items()],
+    }
+    said = dict.fromkeys(note for answer in answers for note in answer.notes)
+    notes = (*question.ground.notes, *said, *(f"{rung} does not answer: {why}" for rung, why in silent.items()))
+    return Result("qwenops.compare/1", data, notes=notes)
 
 
 def make_wish(
