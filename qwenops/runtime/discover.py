@@ -124,7 +124,8 @@ def _without_server(where: Endpoint, why: str, probe_devices: bool) -> Runtime:
     ollama = ((unit.program if unit else None) or find_ollama()) if here else None
     programs = _ask_programs(ollama, None, environment, probe_devices and here)
     store = None
-    if ollama is not None:
+    # A store that was named counts without a program: models can be registered before Ollama is installed.
+    if ollama is not None or (here and environment.get("OLLAMA_MODELS")):
         user = unit.user if unit else None
         store = open_store(*default_store_path("none", environment, user=user, home=home_of(user)))
     return Runtime(
