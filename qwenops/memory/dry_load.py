@@ -26,6 +26,9 @@ from qwenops.units import MIB
 from qwenops.worker import run
 
 LIMIT_S = 120.0
+CHILD = "qwenops.memory.dry_load_child:dry_load"
+# So that the last words of an abort are its reason, and not a debugger's.
+CHILD_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
 _CACHE = re.compile(r"llama_(kv_cache|memory_recurrent)\S*: size =\s*([\d.]+) MiB \(")
 # A logged size is rounded to a hundredth of a MiB; twice that is the most by which the same figure may differ.
 _ROUNDING = MIB // 50
@@ -86,7 +89,7 @@ def dry_loads(
             "shares": [float(d.free_bytes) for d in devices],
             "contexts": [_context(one, f.layers.on_device) for one, f in zip(settings, formulas, strict=True)],
         }
-        answer = run("qwenops.memory.dry_load_child:dry_load", request, limit_s=limit_s)
+        answer = run(CHILD, request, limit_s=limit_s, env=CHILD_ENVIRONMENT)
     here = bool(answer["has_devices"])
     needs = []
     for one, formula, load in zip(settings, formulas, answer["loads"], strict=True):

@@ -53,7 +53,7 @@ def dry_load(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 class _Log:
-    """What the library says about sizes since the last `clear`, and its last error; errors go to stderr as well."""
+    """What the library says about sizes since the last `clear`, and its first error; errors go to stderr as well."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -62,11 +62,12 @@ class _Log:
     def __call__(self, level: int, text: str) -> None:
         self.parts.append(text)
         if level == _ERROR_LEVEL:
-            self.error = text.strip() or self.error
+            self.error = self.error or text.strip()
         llama_library.errors_to_stderr(level, text)
 
     def clear(self) -> None:
         self.parts.clear()
+        self.error = ""
 
     def sizes(self) -> list[str]:
         lines = "".join(self.parts).splitlines()
