@@ -59,7 +59,7 @@ from qwenops.result import Result
 )
 @click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
 @returns_result
-def command(models: tuple[Path, ...], **options: Any) -> Result:
+def command(models: tuple[Path | str, ...], **options: Any) -> Result:
     """Measure prompt and generation speed of one or more variants.
 
     Every model runs in a process of its own through llama-cpp-python, with the loops and the defaults of llama-bench,

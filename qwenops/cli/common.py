@@ -17,7 +17,23 @@ from qwenops.memory.types import KV_TYPES
 from qwenops.result import Result
 
 F = TypeVar("F", bound=Callable[..., Any])
-MODEL = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path)
+REFERENCES = ("hf:", "ollama:", "https://", "http://")
+
+
+class ModelType(click.Path):
+    """A file or folder, or a model somewhere else, which stays text: a path would swallow a slash of "https://"."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path, or the reference as it was typed."""
+        if isinstance(value, str) and value.lower().startswith(REFERENCES):
+            return value
+        return super().convert(value, param, ctx)
+
+
+MODEL = ModelType(path_type=Path)
 
 
 def returns_result(function: F) -> F:
@@ -43,6 +59,13 @@ def emit(result: Result, *, as_json: bool) -> None:
     render(result)
     for note in result.notes:
         click.echo(click.style(f"note: {note}", dim=True), err=True)
+
+
+def offline_option(function: F) -> F:
+    """--offline: for models by reference, what was read before and nothing else."""
+    return click.option(
+        "--offline", is_flag=True, help="Models by reference: only headers that were read before (or HF_HUB_OFFLINE=1)."
+    )(function)
 
 
 def gpu_option(function: F) -> F:
@@ -130,4 +153,5 @@ def following() -> Iterator[Follower]:
 
 def say(text: str) -> None:
     """A note on stderr about what happens next and how long it takes."""
-    click.echo(click.style(text, dim=True), err=True)
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    click.echo(clear + click.style(text, dim=True), err=True)

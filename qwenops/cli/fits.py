@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, returns_result
+from qwenops.cli.common import MODEL, offline_option, returns_result
 from qwenops.memory.types import KV_TYPES
 from qwenops.result import Result
 
@@ -18,8 +18,9 @@ from qwenops.result import Result
 @click.option("--kv", type=click.Choice(KV_TYPES), metavar="TYPE", help="KV type.  [default: f16]")
 @click.option("--image-tokens", type=click.IntRange(8, 16384), metavar="N", help="The largest image, in tokens.")
 @click.option("--headroom", metavar="SIZE", help="Keep this much free on every card.  [default: 64 MiB]")
+@offline_option
 @returns_result
-def command(models: tuple[Path, ...], gpus: tuple[str, ...], **pins: Any) -> Result:
+def command(models: tuple[Path | str, ...], gpus: tuple[str, ...], **pins: Any) -> Result:
     """Show which models fit which cards, with the largest context in the cell.
 
     By formula, from the headers alone: every layer, the projector and its largest image on the card. MODELS may be

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, gpu_option, model_options, returns_result
+from qwenops.cli.common import MODEL, gpu_option, model_options, offline_option, returns_result
 from qwenops.errors import BadInput
 from qwenops.memory.types import KV_TYPES
 from qwenops.result import Result
@@ -70,16 +70,23 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
 @gpu_option
 @click.option("--rung", default="auto", show_default=True, type=click.Choice(list(RUNGS)), help="Who answers.")
 @click.option("--compare", is_flag=True, help="Show every rung that answers, side by side.")
+@offline_option
 @returns_result
-def command(model: Path, mmproj: Path | None, gpu: str | None, rung: str, compare: bool, **settings: Any) -> Result:
+def command(
+    model: Path | str, mmproj: Path | str | None, gpu: str | None, rung: str, compare: bool, **settings: Any
+) -> Result:
     """Say what a model needs, on each device and on the host.
 
     Nothing is loaded: the answer comes from the runtime itself, asked with an empty copy of the model, from
     llama-cpp-python, loading without memory, or from the file's header by formula. Every figure carries its band and
     its source.
 
+    MODEL is a file, or one that is somewhere else: hf:OWNER/REPO:QUANT, ollama:NAME:TAG, https://host/x.gguf. Of
+    those the header alone is fetched, a few MiB.
+
     \b
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --gpu "RTX 3060 12GB"
+        qwenops need hf:unsloth/Qwen3-VL-8B-Instruct-GGUF:UD-Q4_K_XL
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --compare
     """
     from qwenops.setup.answers import compare_result, need_result

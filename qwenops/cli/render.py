@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, gpu_option, model_options, returns_result, task_options
+from qwenops.cli.common import FILE, MODEL, gpu_option, model_options, returns_result, task_options
 from qwenops.result import Result
 
 
@@ -16,14 +16,14 @@ from qwenops.result import Result
 @model_options
 @task_options
 @gpu_option
-@click.option("-o", "--output", type=MODEL, metavar="FILE", help="Write to FILE instead of the terminal.")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write to FILE instead of the terminal.")
 @click.option(
     "--mode", type=click.Choice(["instruct", "thinking"]), help="Sampling of the other mode of a model that has two."
 )
 @click.option("--system", metavar="TEXT", help="A system prompt of your own.")
-@click.option("--template", type=MODEL, metavar="FILE", help="A Jinja template of your own.")
+@click.option("--template", type=FILE, metavar="FILE", help="A Jinja template of your own.")
 @returns_result
-def command(models: tuple[Path, ...], mmproj: Path | None, gpu: str | None, **options: Any) -> Result:
+def command(models: tuple[Path | str, ...], mmproj: Path | str | None, gpu: str | None, **options: Any) -> Result:
     """Write the Modelfile of a plan.
 
     Sampling values come from the model's own card, with the source beside each. Templates of your own go into the

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, following, model_options, returns_result, say, task_options
+from qwenops.cli.common import FILE, MODEL, following, model_options, returns_result, say, task_options
 from qwenops.result import Result
 
 OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace", "alone", "load", "again", "dry_run")
@@ -22,7 +22,7 @@ OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace
     "--mode", type=click.Choice(["instruct", "thinking"]), help="Sampling of the other mode of a model that has two."
 )
 @click.option("--system", metavar="TEXT", help="A system prompt of your own.")
-@click.option("--template", type=MODEL, metavar="FILE", help="A Jinja template of your own.")
+@click.option("--template", type=FILE, metavar="FILE", help="A Jinja template of your own.")
 @click.option(
     "--via",
     default="auto",
@@ -38,7 +38,7 @@ OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace
 @click.option("--dry-run", is_flag=True, help="Plan and write the Modelfile, change nothing.")
 @click.option("--yes", is_flag=True, help="Never ask.")
 @returns_result
-def command(models: tuple[Path, ...], mmproj: Path | None, yes: bool, **options: Any) -> Result:
+def command(models: tuple[Path | str, ...], mmproj: Path | str | None, yes: bool, **options: Any) -> Result:
     """Set a model up: plan, register without a copy, load, verify.
 
     MODELS are the variants of one model: a file, several, or a folder. The best one that fits is registered with

@@ -94,7 +94,8 @@ def sum_line(need: Mapping[str, Any]) -> str:
     unit = "MiB" if total < 1024**3 else "GiB"
     scale = 1024**2 if unit == "MiB" else 1024**3
     digits = 0 if unit == "MiB" else 2
-    parts = [f"{'KV' if n == 'kv' else n} {v / scale:.{digits}f}" for n, v in sums.items() if v]
+    shown = {n: f"{v / scale:.{digits}f}" for n, v in sums.items()}
+    parts = [f"{'KV' if n == 'kv' else n} {text}" for n, text in shown.items() if float(text)]
     said = f"{'  '.join(parts)}  = {total / scale:.{digits}f} {unit}"
     if need["devices"]:
         free = sum(d["free_bytes"] for d in need["devices"])
@@ -102,7 +103,7 @@ def sum_line(need: Mapping[str, Any]) -> str:
         said += f" of {free / scale:.{digits}f}  ±{spread / scale:.{digits}f}"
     else:
         said += " of host memory"
-    return f"{said}   {SAID_BY.get(need['rung'], need['rung'])}"
+    return f"{said}  {SAID_BY.get(need['rung'], need['rung'])}"
 
 
 def device_bar(need: Mapping[str, Any]) -> RenderableType:

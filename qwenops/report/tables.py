@@ -21,7 +21,7 @@ def facts(rows: Iterable[tuple[str, Any]]) -> Table:
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style=LABEL)
+    table.add_column(no_wrap=True, style=LABEL, min_width=8)
     table.add_column(overflow="fold")
     for word, value in rows:
         table.add_row(word, Text(value) if isinstance(value, str) else value)

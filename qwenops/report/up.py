@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qwenops.report.models import registered_line
 from qwenops.report.plan import chosen_view
 from qwenops.report.tables import facts
-from qwenops.report.verify import checks_lines, components_table, load_line, sight_line
+from qwenops.report.verify import checks_lines, components_table, encoder_note, load_line, sight_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,6 +34,8 @@ def up_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield facts(steps)
     if verified:
         yield components_table(verified)
+        if encoder_note(verified):
+            yield Text(encoder_note(verified), style="dim")
         yield from checks_lines(verified)
     if data["sight"]:
         yield facts([("See", sight_line(data["sight"]))])

@@ -20,6 +20,8 @@ def verify_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
 
     yield Text(f"{data['name']}: {load_line(data)}", style="bold")
     yield components_table(data)
+    if encoder_note(data):
+        yield Text(encoder_note(data), style="dim")
     yield from checks_lines(data)
     if data.get("sight"):
         yield Text(sight_line(data["sight"]))
@@ -43,8 +45,16 @@ def components_table(data: Mapping[str, Any]) -> RenderableType:
     rows = []
     for c in data["components"]:
         mark = {True: "", False: "outside", None: ""}[c["within"]]
-        rows.append([c["place"], c["name"], cell(c["predicted_bytes"]), cell(c["measured_bytes"]), c["source"], mark])
+        name = "KV" if c["name"] == "kv" else c["name"]
+        rows.append([c["place"], name, cell(c["predicted_bytes"]), cell(c["measured_bytes"]), c["source"], mark])
     return grid(["MiB", "", "predicted", "measured", "by", ""], rows, left=2)
+
+
+def encoder_note(data: Mapping[str, Any]) -> str:
+    """Why the encoder's two figures differ; empty where there is none."""
+    if not any(c["name"] == "encoder" for c in data["components"]):
+        return ""
+    return "encoder: planned for the largest image, measured as a load leaves it, before the first one"
 
 
 def checks_lines(data: Mapping[str, Any]) -> Iterator[RenderableType]:
