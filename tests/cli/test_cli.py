@@ -99,6 +99,39 @@ def test_need_as_json_has_the_promised_envelope(tmp_path: Path) -> None:
     assert set(data["sources"].values()) == {"closed form"}
 
 
+def test_compare_shows_the_rungs_that_answer_and_says_why_the_others_do_not(tmp_path: Path) -> None:
+    file = write_text(tmp_path / "qwen3-4b-Q4_K_M.gguf", TEXT["qwen3-4b"])
+    answer = qwenops("need", file, "--ctx", 8192, "--gpu", "RTX 3060 12GB", "--compare", "--json")
+    assert answer.code == 0, answer.err
+    data = answer.data
+    assert data["schema"] == "qwenops.compare/1"
+    answers = {a["rung"]: a for a in data["answers"]}
+    silent = {s["rung"]: s["why"] for s in data["silent"]}
+    assert set(answers) | set(silent) == {"measured", "runtime", "dry load", "closed form"}
+    assert not set(answers) & set(silent)
+    assert "closed form" in answers
+    assert set(silent) >= {"measured", "runtime"}
+    for said in answers.values():
+        assert said["total_device_bytes"] == sum(d["total_bytes"] for d in said["devices"])
+        assert said["devices"][0]["kv_bytes"] == 36 * 8192 * 2 * 2 * 1024
+    assert all(any(note.startswith(f"{rung} does not answer: ") for note in data["notes"]) for rung in silent)
+
+
+@pytest.mark.library
+def test_compare_has_a_column_for_the_dry_load(tmp_path: Path) -> None:
+    file = write_text(tmp_path / "qwen3-4b-Q4_K_M.gguf", TEXT["qwen3-4b"])
+    answer = qwenops("need", file, "--gpu", "none", "--compare")
+    assert answer.code == 0, answer.err
+    assert any(line.split() == ["MiB", "dry", "load", "formula"] for line in answer.out.splitlines())
+
+
+def test_compare_and_a_rung_exclude_each_other(tmp_path: Path) -> None:
+    file = write_text(tmp_path / "qwen3-4b-Q4_K_M.gguf", TEXT["qwen3-4b"])
+    answer = qwenops("need", file, "--rung", "dry-load", "--compare")
+    assert answer.code == 2
+    assert "--compare asks every rung" in answer.err
+
+
 def test_plan_as_json_has_the_promised_envelope_and_exit_code(tmp_path: Path) -> None:
     for quant in ("Q8_0", "Q4_K_M"):
         write_text(tmp_path / f"Qwen3VL-8B-Instruct-{quant}.gguf", TEXT["qwen3-vl-8b"], quant)

@@ -8,7 +8,7 @@ import pytest
 
 from qwenops.report.terminal import VIEWS, render, view_of
 from qwenops.result import Result
-from qwenops.setup.answers import machine_result, need_result, plan_result
+from qwenops.setup.answers import compare_result, machine_result, need_result, plan_result
 from qwenops.units import human
 from tests.support.shapes import TEXT, VISION, write_text, write_vision
 
@@ -42,6 +42,21 @@ def test_a_need_fits_the_width_and_shows_the_total_the_band_and_the_source(
     assert human(result.data["total_device_bytes"]) in text
     assert "source: formula" in text
     assert "fits" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("gpu", ["RTX 4090", "none", "cuda:8GiB,cuda:8GiB"])
+def test_rungs_side_by_side_fit_the_width_and_show_every_place(
+    folder: Path, capsys: pytest.CaptureFixture[str], width: int, gpu: str
+) -> None:
+    result = compare_result(folder / "Qwen3VL-8B-Instruct-Q4_K_M.gguf", None, gpu=gpu, ctx=16384)
+    text = drawn(result, capsys, width)
+    assert all(len(line) <= width for line in text.splitlines())
+    first = [line.split()[0] for line in text.splitlines() if line and not line.startswith(" ")]
+    places = [d["name"] for d in result.data["answers"][0]["devices"]]
+    assert [word for word in first if word in {*places, "host"}] == [*places, "host"]
+    assert "formula" in text
+    assert ("band" in text) is bool(places)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
