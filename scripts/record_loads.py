@@ -139,6 +139,20 @@ ROWS: list[Row] = [
     ),
     ("gpt-oss-small", "MXFP4", {"num_ctx": 16384, "gpu_layers": "auto"}, None, 800),
     ("gpt-oss-20b", "MXFP4", {"num_ctx": 8192, "gpu_layers": 4}, None, None),
+    ("llama-3.2-1b-factors", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 7}, None, None),
+    ("command-r7b-small", "Q4_K_M", {"num_ctx": 8192}, None, None),
+    ("command-r7b-small", "Q4_K_M", {"num_ctx": 8192, "flash_attn": "off", "gpu_layers": 5}, None, None),
+    ("command-r7b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 3}, None, None),
+    ("phi-3.5-mini", "Q4_K_M", {"num_ctx": 1000, "gpu_layers": 20}, None, None),
+    ("phi-3.5-mini", "Q4_0", {"num_ctx": 1000, "gpu_layers": 12, "flash_attn": "off"}, None, None),
+    ("phi-4-mini", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 16}, None, None),
+    ("granite-3.3-2b", "Q4_K_M", {"num_ctx": 4096}, None, None),
+    ("granite-3.3-2b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 11, "parallel": 2, "flash_attn": "off"}, None, None),
+    ("granite-3.1-1b-a400m", "Q4_K_M", {"num_ctx": 4096}, None, None),
+    ("granite-3.1-1b-a400m", "Q8_0", {"num_ctx": 4096, "gpu_layers": 11}, None, None),
+    ("granite-3.1-1b-a400m", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 1300),
+    ("ministral-3-3b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 18}, None, None),
+    ("ministral-3-3b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 300),
 ]
 
 _BUFFER = re.compile(

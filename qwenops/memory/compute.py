@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
 from qwenops.memory.graphs import GRAPHS
@@ -137,7 +138,8 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
     """The blocks to build: both ends of every run on one backend, and each mix of tensor types with its neighbours.
 
     What is left out is whole periods, so that a hybrid's order of recurrent and attention blocks stays as it is. Its
-    blocks on the host, whose weights pass through the device one by one, settle late: more of them are kept.
+    blocks on the host, whose weights pass through the device one by one, settle late: more of them are kept. Such
+    blocks can also take turns between two states of the allocator: of blocks that are alike an even number is left out.
     """
     if shape.experts_used == 1 and any(shape.recurrent):
         return list(range(shape.trunk_layers))  # the one shape known to drift on to the last block
@@ -156,7 +158,14 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
                 seen.add(weights.mixes[i])
                 first = i // period * period
                 chosen.update(range(max(min(first, i - 1), start), min(max(first + period, i + 2), end)))
+        if placement.backends[start] == placement.cpu and period == 1:
+            chosen.update(_to_make_gaps_even(chosen, start, end))
     return sorted(chosen)
+
+
+def _to_make_gaps_even(chosen: set[int], start: int, end: int) -> list[int]:
+    kept = sorted(i for i in chosen if start <= i < end)
+    return [b - 1 for a, b in pairwise(kept) if (b - a - 1) % 2]
 
 
 def _period(shape: Shape) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ class Shape:
     `layers` counts every block of the file, `trunk_layers` those that the main graph runs (without MTP blocks).
     `kv_heads` and `recurrent` have one entry a block. `image_inputs` is how many embeddings wide an input row is
     (1, or 1 + deepstack layers), `latent_k` the width of the joint key and value of MLA, `sharing` how many of the last
-    blocks use the cache of others.
+    blocks use the cache of others, `extras` which operations the header asks for beyond those of its architecture.
     """
 
     architecture: str
@@ -42,7 +42,7 @@ class Shape:
     rank: int = 0
     latent_k: int = 0
     sharing: int = 0
-    logits_capped: bool = False
+    extras: frozenset[str] = frozenset()
 
     def owns_cache(self, layer: int) -> bool:
         """Whether a block keeps keys and values; the draft block of a hybrid does not in the main context."""
@@ -103,8 +103,20 @@ def shape_of(model: Model) -> Shape:
         rank=int(get("ssm.time_step_rank", 0) or 0),
         latent_k=latent + int(get("rope.dimension_count", 0) or 0) if latent else 0,
         sharing=int(get("attention.shared_kv_layers", 0) or 0),
-        logits_capped=bool(get("final_logit_softcapping", 0) or architecture == "gemma2"),
+        extras=frozenset(extra for extra, asked in _EXTRAS.items() if asked(model)),
     )
+
+
+# operations that a graph has only where the header asks for them
+_EXTRAS: Final[dict[str, Callable[[Model], bool]]] = {
+    "logits capped": lambda m: bool(m.hparam("final_logit_softcapping")) or m.architecture == "gemma2",
+    "logit scale": lambda m: bool(m.hparam("logit_scale")),
+    "embedding scale": lambda m: bool(m.hparam("embedding_scale")),
+    "residual scale": lambda m: bool(m.hparam("residual_scale")),
+    "expert scale": lambda m: m.hparam("expert_weights_scale", 0) not in (0, 1),
+    "temperature": lambda m: bool(m.hparam("attention.temperature_scale")),
+    "no rope": lambda m: m.hparam("rope.scaling.finetuned") is False,
+}
 
 
 def _each(value: Any, layers: int) -> tuple[int, ...]:

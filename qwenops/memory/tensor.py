@@ -243,11 +243,6 @@ def unary(a: Tensor) -> Tensor:
     return same_shape("UNARY", a)
 
 
-def rms_norm(a: Tensor) -> Tensor:
-    """RMS norm."""
-    return same_shape("RMS_NORM", a)
-
-
 def rope(a: Tensor, positions: Tensor, factors: Tensor | None = None) -> Tensor:
     """Rotary position encoding."""
     return same_shape("ROPE", a, positions, *(() if factors is None else (factors,)))
@@ -313,6 +308,11 @@ def soft_max(a: Tensor, mask: Tensor | None = None, sinks: Tensor | None = None)
 def glu(gate: Tensor, up: Tensor) -> Tensor:
     """SwiGLU and its kin on two separate halves."""
     return same_shape("GLU", gate, up)
+
+
+def glu_halves(a: Tensor) -> Tensor:
+    """The same on a tensor that has gate and up side by side."""
+    return Tensor(a.type, (a.ne[0] // 2, *a.ne[1:]), "GLU", (a,))
 
 
 def sum_rows(a: Tensor) -> Tensor:

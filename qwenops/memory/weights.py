@@ -87,7 +87,7 @@ def _wanted(name: str, shape: Shape, placement: Placement) -> int | None:
         return placement.backends[min(layer, len(placement.backends) - 1)]
     if name.startswith(("token_embd", "token_types", "position_embd", "per_layer_token_embd")):
         return placement.cpu
-    if name.startswith("rope_freqs"):
+    if name.startswith(("rope_freqs", "rope_factors")):
         return placement.backends[0]
     if name.startswith(("v.", "mm.", "a.")):
         return None  # vision tensors inside the file belong to the projector

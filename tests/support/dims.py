@@ -32,6 +32,7 @@ class Dims:
     biased: bool = False
     draft_layers: int = 0
     more_keys: tuple[tuple[str, Any], ...] = ()
+    factors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ def _gemma(number: int, layers: int, embedding: int, heads: int, kv_heads: int, 
         keys += (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0))
     more = {"vocabulary": 256000, "head": 256, "tied": True, "context": 8192, "more_keys": keys, **more}
     return Dims(f"gemma{number}", layers, embedding, heads, kv_heads, ffn=ffn, **more)
+
+
+def _phi(layers: int, embedding: int, heads: int, kv_heads: int, head: int, ffn: int, **more: Any) -> Dims:
+    long_and_short = ("rope_factors_long", "rope_factors_short")
+    more = {"context": 131072, "more_keys": (("rope.scaling.original_context_length", 4096),), **more}
+    return Dims("phi3", layers, embedding, heads, kv_heads, head, ffn, factors=long_and_short, **more)
+
+
+_GRANITE = (("logit_scale", 8.0), ("residual_scale", 0.22), ("embedding_scale", 12.0), ("attention.scale", 0.015625))
+_MINISTRAL = (("attention.temperature_scale", 0.1), ("rope.scaling.original_context_length", 16384))
 
 
 def _window(tokens: int) -> tuple[tuple[str, Any], ...]:
@@ -131,10 +142,43 @@ TEXT: dict[str, Dims] = {
         biased=True,
         more_keys=_window(128),
     ),
+    "phi-3.5-mini": _phi(32, 3072, 32, 32, 96, 8192, vocabulary=32064),
+    "phi-4-mini": _phi(32, 3072, 24, 8, 128, 8192, vocabulary=200064, tied=True),
+    "granite-3.3-2b": Dims("granite", 40, 2048, 32, 8, 64, 8192, 49159, tied=True, more_keys=_GRANITE),
+    "granite-3.1-1b-a400m": Dims(
+        "granitemoe",
+        24,
+        1024,
+        16,
+        8,
+        64,
+        512,
+        49155,
+        tied=True,
+        experts=32,
+        experts_used=8,
+        expert_ffn=512,
+        more_keys=_GRANITE,
+    ),
+    "ministral-3-3b": Dims("mistral3", 26, 3072, 32, 8, 128, 9216, 131072, tied=True, more_keys=_MINISTRAL),
+    "command-r7b": Dims(
+        "cohere2",
+        32,
+        4096,
+        32,
+        8,
+        128,
+        14336,
+        256000,
+        tied=True,
+        more_keys=(*_window(4096), ("logit_scale", 0.25), ("attention.layer_norm_epsilon", 1e-5)),
+    ),
 }
 
 # the same with heads and experts that the software device can hold
 TEXT |= {
+    "llama-3.2-1b-factors": replace(TEXT["llama-3.2-1b"], factors=("rope_freqs",)),
+    "command-r7b-small": replace(TEXT["command-r7b"], layers=8, vocabulary=32000),
     "gemma-2-2b-small-head": replace(TEXT["gemma-2-2b"], vocabulary=32000),
     "gemma-3-1b-small-head": replace(TEXT["gemma-3-1b"], vocabulary=65536),
     "gpt-oss-small": replace(TEXT["gpt-oss-20b"], layers=12, vocabulary=32000, experts=16, expert_ffn=1440),

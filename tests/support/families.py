@@ -61,4 +61,25 @@ def _gpt_oss(d: Dims, w: Types) -> list[Row]:
     ]
 
 
-BLOCKS: dict[str, Callable[[Dims, Types], list[Row]]] = {"gemma2": _gemma, "gemma3": _gemma, "gpt-oss": _gpt_oss}
+def _phi3(d: Dims, w: Types) -> list[Row]:
+    q, kv = d.head * d.heads, d.head * d.kv_heads
+    return [
+        *_norms(d, "attn_norm", "ffn_norm"),
+        ("attn_qkv.weight", (d.embedding, q + 2 * kv), w("q")),
+        ("attn_output.weight", (q, d.embedding), w("q")),
+        ("ffn_up.weight", (d.embedding, 2 * d.ffn), w("q")),
+        ("ffn_down.weight", (d.ffn, d.embedding), w("down")),
+    ]
+
+
+def _cohere2(d: Dims, w: Types) -> list[Row]:
+    return _norms(d, "attn_norm") + _attention(d, w) + _gated(d, w)
+
+
+BLOCKS: dict[str, Callable[[Dims, Types], list[Row]]] = {
+    "gemma2": _gemma,
+    "gemma3": _gemma,
+    "gpt-oss": _gpt_oss,
+    "phi3": _phi3,
+    "cohere2": _cohere2,
+}

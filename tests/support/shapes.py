@@ -43,6 +43,7 @@ def text_tensors(d: Dims, quant: str) -> list[Row]:
     ]
     if not d.tied:
         rows.append(("output.weight", (d.embedding, d.vocabulary), _mix(quant, "output", 0, 1)))
+    rows += [(f"{name}.weight", (d.head // 2,), "F32") for name in d.factors]
     for i in range(d.layers + d.draft_layers):
         rows.extend((f"blk.{i}.{name}", shape, type_) for name, shape, type_ in _block(d, quant, i))
     return [(n, s, _fallback(t, s[0])) for n, s, t in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.dense import Cohere2, Granite, Mistral3, Phi3
 from qwenops.memory.graphs.gemma import Gemma
 from qwenops.memory.graphs.gpt_oss import GptOss
 from qwenops.memory.graphs.hybrid import Hybrid
@@ -23,5 +24,10 @@ GRAPHS: Final[dict[str, type[Decoder]]] = {
     "gemma2": Gemma,
     "gemma3": Gemma,
     "gpt-oss": GptOss,
+    "cohere2": Cohere2,
+    "phi3": Phi3,
+    "granite": Granite,
+    "granitemoe": Granite,
+    "mistral3": Mistral3,
 }
 KNOWN: Final = frozenset(GRAPHS)

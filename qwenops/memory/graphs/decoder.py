@@ -20,6 +20,11 @@ from qwenops.memory.tensor import F16, F32, I32, I64, Graph, Tensor
 _FEW_TOKENS: Final = 32
 
 MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
+# which tensors stretch the rotary positions, by architecture; long and short ones of Phi are of one size
+FACTORS: Final = {
+    **dict.fromkeys(("llama", "granite", "granitemoe", "mistral3", "cohere2"), ("rope_freqs",)),
+    "phi3": ("rope_factors_long", "rope_factors_short"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,15 @@ class Layout:
 class Decoder:
     """Builds the graph of one batch. Families override what they do differently."""
 
+    norm_operation = "RMS_NORM"
+
     def __init__(self, shape: Shape, layout: Layout, batch: Batch) -> None:
         self.shape = shape
         self.layout = layout
         self.batch = batch
         self.graph = Graph()
         self.layer = 0
+        self._factors_by_backend: dict[int, Tensor | None] = {}
 
     def build(self) -> Graph:
         """The whole graph, embedding to logits."""
@@ -193,7 +201,7 @@ class Decoder:
         return self.layout.layer_backend[self.layer]
 
     def _norm(self, x: Tensor, name: str, *, pinned: bool = True) -> Tensor:
-        normed = tf.rms_norm(x)
+        normed = tf.same_shape(self.norm_operation, x)
         few = self.batch.tokens < _FEW_TOKENS
         if pinned and self.layout.pinned and (self.layout.full or few):
             normed.pin = self._here
@@ -220,19 +228,24 @@ class Decoder:
             v = tf.reshape(v, s.head_v, kv_heads, n)
         if self._maybe("attn_q_norm.weight") is not None:
             q = self._norm(q, f"blk.{self.layer}.attn_q_norm.weight")
-            factors = None
-            q = tf.rope(q, self.positions, factors)
+            q = self._rope(q, None)
             k = self._norm(k, f"blk.{self.layer}.attn_k_norm.weight")
+            k = self._rope(k, None)
         else:
             factors = self._factors()
-            q = tf.rope(q, self.positions, factors)
-        k = tf.rope(k, self.positions, factors)
+            q, k = self._rope(q, factors), self._rope(k, factors)
         return self._attend(q, k, v, "attn_output")
 
+    def _rope(self, x: Tensor, factors: Tensor | None) -> Tensor:
+        return tf.rope(x, self.positions, factors)
+
     def _factors(self) -> Tensor | None:
-        if self.shape.architecture != "llama":
-            return None
-        return self._maybe("rope_freqs.weight") or self.layout.weight("rope_freqs.weight")
+        """Frequency factors: one tensor of the file, of which every backend with blocks has a copy."""
+        if self._here not in self._factors_by_backend:
+            found = (self.layout.weight(f"{name}.weight") for name in FACTORS.get(self.shape.architecture, ()))
+            factors = next((t for t in found if t is not None), None)
+            self._factors_by_backend[self._here] = factors and tf.weight(factors.type, factors.ne, self._here)
+        return self._factors_by_backend[self._here]
 
     def _joined_qkv(self, x: Tensor, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
         s, n = self.shape, self.batch.tokens
@@ -355,7 +368,10 @@ class Decoder:
         share = tf.get_rows(tf.reshape(chance, 1, s.experts, tokens), chosen)
         share = tf.reshape(share, s.experts_used, tokens)
         share = tf.same_shape("DIV", share, tf.clamp(tf.sum_rows(share)))
-        return chosen, tf.reshape(share, 1, s.experts_used, tokens)
+        return chosen, self._weighted(tf.reshape(share, 1, s.experts_used, tokens))
+
+    def _weighted(self, share: Tensor) -> Tensor:
+        return tf.same_shape("SCALE", share) if "expert scale" in self.shape.extras else share
 
     def _chosen(self, name: str, x: Tensor, chosen: Tensor) -> Tensor:
         y = tf.mul_mat_id(self._block(f"{name}.weight"), x, chosen)

@@ -33,7 +33,7 @@ class Gemma(Decoder):
         return _capped(scores) if self.shape.architecture == "gemma2" else scores
 
     def _finished(self, logits: Tensor) -> Tensor:
-        return _capped(logits) if self.shape.logits_capped else logits
+        return _capped(logits) if "logits capped" in self.shape.extras else logits
 
 
 def _capped(x: Tensor) -> Tensor:
