@@ -108,6 +108,15 @@ def parse_header(buffer: bytes | bytearray, file_bytes: int, path: Path) -> Head
     return _Parser(bytearray(buffer), file_bytes, path, None).parse()
 
 
+def read_through(fill: Callable[[bytearray, int], None], file_bytes: int, path: Path) -> tuple[Header, bytearray]:
+    """Read a header through `fill`, which appends to the buffer until it has the length asked for, or gives up.
+
+    For files that come over a wire: nothing is asked for that the header does not need. Returns the buffer too.
+    """
+    data = bytearray()
+    return _Parser(data, file_bytes, path, fill).parse(), data
+
+
 def _filler(file: BinaryIO) -> Callable[[bytearray, int], None]:
     def fill(data: bytearray, up_to: int) -> None:
         data += file.read(max(up_to - len(data), _READ_BYTES))

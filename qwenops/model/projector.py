@@ -37,8 +37,12 @@ def is_projector(header: Header) -> bool:
 
 def read_projector(path: Path | str) -> Projector:
     """Read a projector file. Raises BadInput when the file is a text model, NotAGGUF when it is broken."""
-    path = Path(path).expanduser()
-    header = read_header(path)
+    return projector_of(read_header(Path(path).expanduser()))
+
+
+def projector_of(header: Header) -> Projector:
+    """A projector from its header alone. Raises as read_projector does."""
+    path = header.path
     if not is_projector(header):
         raise BadInput(
             f"{path} is a {header.architecture or 'nameless'} model, not a projector",
@@ -112,11 +116,11 @@ def projector_candidates(model: Model) -> tuple[Projector, ...]:
         except BadInput:
             continue
         # widths coincide: a kind whose models we do not know must be named after this one, or after none
-        if projector.kind in TAKEN_BY or _names(model, projector) != OTHER:
+        if projector.kind in TAKEN_BY or _names(model.path, projector.path) != OTHER:
             found.append(projector)
     if not found and broken:
         raise broken
-    return tuple(sorted(found, key=lambda p: _preference(model, p)))
+    return tuple(sorted(found, key=lambda p: preference(model.path, p.path)))
 
 
 def _clip_files(model: Model) -> list[Path]:
@@ -136,16 +140,17 @@ def looks_like_projector(path: Path) -> bool:
         return False
 
 
-def _preference(model: Model, projector: Projector) -> tuple[int, int, float, str]:
-    label = label_in_name(projector.path.name) or ""
+def preference(model: Path, projector: Path) -> tuple[int, int, float, str]:
+    """Sorts projectors for a model by their file names: the one to take comes first."""
+    label = label_in_name(projector.name) or ""
     order = _PREFERRED.index(label) if label in _PREFERRED else len(_PREFERRED)
-    return _names(model, projector), order, -quality_rank(label), projector.path.name
+    return _names(model, projector), order, -quality_rank(label), projector.name
 
 
-def _names(model: Model, projector: Projector) -> int:
+def _names(model: Path, projector: Path) -> int:
     """Whom the file name names: this model, none, or another."""
-    stem = base_name(projector.path)
-    return THIS if stem == base_name(model.path) else NONE if not stem else OTHER
+    stem = base_name(projector)
+    return THIS if stem == base_name(model) else NONE if not stem else OTHER
 
 
 def base_name(path: Path) -> str:

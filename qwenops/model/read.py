@@ -35,21 +35,26 @@ def read_model(path: Path | str, mmproj: Path | str | Literal["auto"] | None = "
     if path.is_dir():
         raise BadInput(f"{path} is a folder; give one file in it", do=f"ls {path}/*.gguf")
     header, shards = merged_header(path)
-    _check_is_model(header)
     return _model(path, header, shards, mmproj)
 
 
-def _model(path: Path, header: Header, shards: tuple[Path, ...], mmproj: Path | str | None) -> Model:
-    model = Model(
+def model_of(header: Header, shards: tuple[Path, ...], file_name: str) -> Model:
+    """A model from the header of all its shards, without a projector. Raises BadInput where it is no text model."""
+    _check_is_model(header)
+    return Model(
         name=_name(header),
         architecture=header.architecture,
         header=header,
         shards=shards,
-        quant=quant_label(header, path.name),
+        quant=quant_label(header, file_name),
         parameters=parameter_count(header),
         file_bytes=header.file_bytes,
         inline_vision=any(t.name.startswith("v.") for t in header.tensors),
     )
+
+
+def _model(path: Path, header: Header, shards: tuple[Path, ...], mmproj: Path | str | None) -> Model:
+    model = model_of(header, shards, path.name)
     if mmproj == "auto":
         return replace(model, projector=None if model.inline_vision else find_projector(model))
     if mmproj is None:
@@ -76,12 +81,17 @@ def read_variants(
             header, shards = merged_header(file)
             if path.is_dir() and header.metadata.get("general.type") in _BESIDE_MODELS:
                 continue
-            _check_is_model(header)
             models[_identity(file)] = _model(file, header, shards, mmproj)
     if not models:
         raise BadInput(f"no model in {', '.join(str(p) for p in given)}", do="give a .gguf file, or a folder of them")
-    _check_one_model(list(models.values()))
-    return tuple(sorted(models.values(), key=lambda m: (-quality_rank(m.quant), -m.file_bytes, m.path.name)))
+    return in_order(models.values())
+
+
+def in_order(models: Iterable[Model]) -> tuple[Model, ...]:
+    """Variants of one model, the best quant first. Raises BadInput, naming the odd one, when they are not one model."""
+    models = list(models)
+    _check_one_model(models)
+    return tuple(sorted(models, key=lambda m: (-quality_rank(m.quant), -m.file_bytes, m.path.name)))
 
 
 def model_key(model: Model) -> str:

@@ -6,7 +6,7 @@ Names and keys as llama.cpp writes them (src/llama.cpp llama_split_path, gguf-sp
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from typing import Any
 from qwenops.errors import BadInput, NotAGGUF
 from qwenops.model.gguf_header import read_header
 from qwenops.model.types import Header
+
+MAX_SHARDS = 512
+"""More than any published model has; a name may claim 99999."""
 
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 
@@ -65,13 +68,29 @@ def merged_header(path: Path) -> tuple[Header, tuple[Path, ...]]:
     shards = shard_paths(path, header)
     if len(shards) == 1:
         return header, shards
-    headers = [header if s == path else read_header(s) for s in shards]
+    return join_headers([header if s == path else read_header(s) for s in shards]), shards
+
+
+def join_headers(headers: Sequence[Header]) -> Header:
+    """The header of the whole model from those of all its shards, in order. Raises NotAGGUF where one is not of it."""
     first = headers[0]
     for index, shard in enumerate(headers):
-        _check_shard(first, shard, index, len(shards))
+        _check_shard(first, shard, index, len(headers))
     tensors = tuple(replace(t, shard=i) for i, h in enumerate(headers) for t in h.tensors)
     _check_tensors(first, tensors)
-    return replace(first, tensors=tensors, file_bytes=sum(h.file_bytes for h in headers)), shards
+    return replace(first, tensors=tensors, file_bytes=sum(h.file_bytes for h in headers))
+
+
+def shard_names(name: str) -> tuple[str, ...]:
+    """The names of all shards of the model that a file name belongs to, in order; itself alone when it is no shard's.
+
+    A count that no model has is taken for no shard's name.
+    """
+    match = _SHARD.match(name)
+    if not match or not 1 < int(match["count"]) <= MAX_SHARDS:
+        return (name,)
+    count = int(match["count"])
+    return tuple(f"{match['stem']}-{n:05d}-of-{count:05d}.gguf" for n in range(1, count + 1))
 
 
 def _check_shard(first: Header, shard: Header, index: int, count: int) -> None:

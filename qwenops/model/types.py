@@ -58,13 +58,23 @@ class Header:
 
 @dataclass(frozen=True)
 class Projector:
-    """A vision projector file (mmproj) that belongs to a model."""
+    """A vision projector file (mmproj) that belongs to a model.
+
+    `remote` is set where only the header was read, of a file that is not here: it names the file, and `path` holds
+    the header's bytes alone.
+    """
 
     path: Path
     header: Header
     kind: str
     projection_dim: int
     file_bytes: int
+    remote: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The file as people name it: its path, or the reference of one that is not here."""
+        return self.remote or str(self.path)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class Model:
 
     `quant` is the field's own name ("Q4_K_M", "IQ4_XS", "UD-Q4_K_XL"); `shards` has one path for a plain file.
     `inline_vision` is set when the vision tensors are inside the model file, as in Ollama's own library.
+    `remote` is set where only the header was read, of files that are not here: it names the file, and `shards` hold
+    the headers' bytes alone, each under its file's own name.
     """
 
     name: str
@@ -84,6 +96,12 @@ class Model:
     file_bytes: int
     projector: Projector | None = None
     inline_vision: bool = False
+    remote: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The file as people name it: its path, or the reference of one that is not here."""
+        return self.remote or str(self.path)
 
     @property
     def path(self) -> Path:

@@ -48,7 +48,7 @@ class Choice:
         projector = self.model.projector
         device = None if projector is None else self.settings.projector_device
         return {
-            "file": str(self.model.path),
+            "file": self.model.source,
             "quant": self.model.quant,
             "num_ctx": self.settings.num_ctx,
             "kv_type": self.settings.kv_type_k,
@@ -58,7 +58,7 @@ class Choice:
             "images": self.images,
             "gpu_layers": on_device,
             "num_gpu": self.num_gpu,
-            "projector": str(projector.path) if projector else None,
+            "projector": projector.source if projector else None,
             "projector_device": device,
             "server_settings": dict(self.server_settings),
         }
@@ -136,9 +136,9 @@ def model_entry(model: Model) -> dict[str, Any]:
         "architecture": model.architecture,
         "quant": model.quant,
         "parameters": model.parameters,
-        "file": str(model.path),
+        "file": model.source,
         "file_bytes": model.file_bytes,
-        "projector": str(model.projector.path) if model.projector else None,
+        "projector": model.projector.source if model.projector else None,
         "projector_bytes": model.projector.file_bytes if model.projector else 0,
         "layers": int(model.hparam("block_count", 0)),
         "trained_context": int(model.hparam("context_length", 0)),

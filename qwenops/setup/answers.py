@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from qwenops.errors import BadInput, ChildDied, PartMissing
@@ -14,6 +13,7 @@ from qwenops.plan.ground import Ground
 from qwenops.plan.types import Plan, Wish, model_entry
 from qwenops.result import Result
 from qwenops.runtime.types import Runtime
+from qwenops.setup.given import Given, only_one, variants
 from qwenops.units import parse_size
 
 
@@ -27,13 +27,6 @@ def look_around(gpu: str | None, *, probe_devices: bool = True) -> tuple[Machine
     from qwenops.runtime.discover import discover
 
     return machine, discover(probe_devices=probe_devices)
-
-
-def variants(paths: tuple[Path, ...], mmproj: Path | None) -> tuple[Model, ...]:
-    """The variants of one model, with the projector that was named or the one that lies beside them."""
-    from qwenops.model.read import read_variants
-
-    return read_variants(paths, mmproj or "auto")
 
 
 @dataclass(frozen=True)
@@ -71,9 +64,10 @@ class _Question:
 
 
 def _question(
-    path: Path,
-    mmproj: Path | None,
+    path: Given,
+    mmproj: Given | None,
     *,
+    offline: bool = False,
     gpu: str | None = None,
     rung: str = "auto",
     ctx: int = 4096,
@@ -86,7 +80,7 @@ def _question(
     from qwenops.memory.reserve import devices_in_use
     from qwenops.plan.ground import ground
 
-    (model,) = variants((path,), mmproj)
+    model = only_one(path, variants((path,), mmproj, offline=offline))
     machine, runtime = look_around(gpu, probe_devices=rung != "closed form")
     base = ground(machine, runtime)
     settings = LoadSettings(
@@ -102,14 +96,14 @@ def _question(
     return _Question(model, settings, base, devices)
 
 
-def need_result(path: Path, mmproj: Path | None, *, rung: str = "auto", **options: Any) -> Result:
+def need_result(path: Given, mmproj: Given | None, *, rung: str = "auto", **options: Any) -> Result:
     """What one file needs under the given settings ("qwenops.need/1")."""
     question = _question(path, mmproj, rung=rung, **options)
     answer = question.ask(rung)
     return Result("qwenops.need/1", question.as_data(answer), notes=(*question.ground.notes, *answer.notes))
 
 
-def compare_result(path: Path, mmproj: Path | None, **options: Any) -> Result:
+def compare_result(path: Given, mmproj: Given | None, **options: Any) -> Result:
     """What one file needs, as every rung that answers says it ("qwenops.compare/1"); a note for each that does not."""
     from qwenops.memory.ladder import RUNGS
 
@@ -161,24 +155,25 @@ def make_wish(
 
 
 def make_plan(
-    paths: tuple[Path, ...],
-    mmproj: Path | None,
+    paths: tuple[Given, ...],
+    mmproj: Given | None,
     *,
     gpu: str | None,
     task: str,
     pick: int | None = None,
+    offline: bool = False,
     **pins: Any,
 ) -> tuple[Plan, Machine, Runtime | None]:
     """Look around, read the variants, choose. Returns the plan with what it rests on."""
     from qwenops.plan.choose import plan
 
     wish = make_wish(**pins)
-    models = variants(paths, mmproj)
+    models = variants(paths, mmproj, offline=offline)
     machine, runtime = look_around(gpu)
     return plan(models, task, machine, runtime, wish, pick=pick, history=_known(wish.rung)), machine, runtime
 
 
-def plan_result(paths: tuple[Path, ...], mmproj: Path | None, *, gpu: str | None, **rest: Any) -> Result:
+def plan_result(paths: tuple[Given, ...], mmproj: Given | None, *, gpu: str | None, **rest: Any) -> Result:
     """The plan as a result ("qwenops.plan/1"); exit code 1 when nothing fits."""
     made, machine, runtime = make_plan(paths, mmproj, gpu=gpu, **rest)
     return plan_as_result(made, machine, runtime)
@@ -241,7 +236,7 @@ def _layers(text: str, has_devices: bool) -> Any:
     raise BadInput(f"--gpu-layers {text!r} is not a number of layers", do="--gpu-layers all, auto or a number")
 
 
-def fits_result(paths: tuple[Path, ...], gpus: tuple[str, ...], **pins: Any) -> Result:
+def fits_result(paths: tuple[Given, ...], gpus: tuple[str, ...], *, offline: bool = False, **pins: Any) -> Result:
     """The largest context of each model on each card ("qwenops.fits/1"); exit code 1 when none fits anywhere."""
     from qwenops.machine.cards import known_cards
     from qwenops.machine.detect import detect
@@ -249,7 +244,7 @@ def fits_result(paths: tuple[Path, ...], gpus: tuple[str, ...], **pins: Any) -> 
 
     named = [f"{card.name} {size}GB" for card in known_cards() for size, _ in card.sizes_bytes]
     names = named if "all" in gpus else list(dict.fromkeys(gpus))
-    models = [model for path in paths for model in variants((path,), None)]
+    models = [model for path in paths for model in variants((path,), None, offline=offline)]
     machines = [detect(name) for name in names] or [detect()]
     cells = fits_matrix(models, machines, make_wish(**pins))
     data = {

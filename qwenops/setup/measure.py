@@ -12,11 +12,11 @@ from qwenops.bench.stats import is_noisy, summary
 from qwenops.bench.types import ModelSpeed, SpeedSettings
 from qwenops.history import LoadRow
 from qwenops.result import Result
-from qwenops.setup.answers import variants
+from qwenops.setup.given import Given, must_be_here, variants
 
 
 def bench_result(
-    paths: tuple[Path, ...],
+    paths: tuple[Given, ...],
     *,
     prompt: Sequence[int] = (),
     generate: Sequence[int] = (),
@@ -34,6 +34,7 @@ def bench_result(
     from qwenops import history
     from qwenops.machine.detect import detect
 
+    must_be_here(paths, "bench")
     models = variants(paths, None)
     tests = speed_tests(prompt or (512,), generate or (128,), depth or (0,))
     settings = SpeedSettings(

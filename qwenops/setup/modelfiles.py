@@ -10,6 +10,7 @@ from qwenops.errors import DoesNotFit
 from qwenops.plan.types import Judged, Plan
 from qwenops.result import Result
 from qwenops.setup.answers import make_plan, plan_as_result
+from qwenops.setup.given import Given, must_be_here
 from qwenops.units import human
 
 RUNG_WORDS = {"runtime": "asked of the runtime", "closed form": "by formula", "measured": "measured before"}
@@ -59,8 +60,8 @@ def summary(chosen: Judged) -> tuple[str, ...]:
 
 
 def render_result(
-    paths: tuple[Path, ...],
-    mmproj: Path | None,
+    paths: tuple[Given, ...],
+    mmproj: Given | None,
     *,
     gpu: str | None,
     output: Path | None,
@@ -70,6 +71,7 @@ def render_result(
     **rest: Any,
 ) -> Result:
     """Plan, and write the Modelfile to a file or show it ("qwenops.modelfile/1")."""
+    must_be_here((*paths, mmproj), "render")
     made, machine, runtime = make_plan(paths, mmproj, gpu=gpu, **rest)
     if made.chosen is None:
         return plan_as_result(made, machine, runtime)

@@ -19,6 +19,7 @@ from qwenops.plan.types import Judged, Plan
 from qwenops.result import Result
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
+from qwenops.setup.given import Given, must_be_here
 from qwenops.setup.modelfiles import modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
 from qwenops.setup.versions import check_server_knows
@@ -46,8 +47,8 @@ class UpOptions:
 
 
 def up_result(
-    paths: tuple[Path, ...],
-    mmproj: Path | None,
+    paths: tuple[Given, ...],
+    mmproj: Given | None,
     options: UpOptions,
     *,
     say: Say = lambda _: None,
@@ -58,6 +59,7 @@ def up_result(
     Exit code 1 when nothing fits or the load was not as planned. Run again it changes nothing and says so. Raises
     ServerDown when there is no server to load with, unless loading was not asked for.
     """
+    must_be_here((*paths, mmproj), "up")
     made, machine, runtime = make_plan(paths, mmproj, gpu=None, task=options.task, **options.pins)
     if made.chosen is None:
         return plan_as_result(made, machine, runtime)

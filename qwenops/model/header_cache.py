@@ -1,0 +1,124 @@
+"""Headers of files that are not here, kept under what tells their versions apart. Safe to delete at any time.
+
+Below the cache folder: headers/<digest of the address>/ holds the first bytes of the file, up to its data, under the
+file's own name (a split model's shards are found by it), and about.json beside it. The address itself is not kept:
+it may be signed. What a hub or registry listed is kept the same way, for working offline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qwenops import paths
+from qwenops.errors import NotAllowed, PartMissing
+from qwenops.model.types import Header
+
+MOST_BYTES = 512 * 1024**2
+_FORMAT = 1
+_ABOUT, _LISTING = "about.json", "listing.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A header that was read before: where its bytes are, whose version it is, how long the whole file is."""
+
+    path: Path
+    validator: str
+    file_bytes: int
+    checksum: int
+    format: int = _FORMAT
+
+
+def folder() -> Path:
+    """Where the headers are."""
+    return paths.cache_dir() / "headers"
+
+
+def find(url: str) -> Kept | None:
+    """What is kept of an address, or None: also where it is damaged, since it can be read again."""
+    place = _place(url)
+    try:
+        about = json.loads((place / _ABOUT).read_text("utf-8"))
+        name = about.pop("name")
+        kept = Kept(path=place / name, **about)
+        if Path(name).name != name or kept.format != _FORMAT or not kept.path.is_file():
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(place / _ABOUT)
+    return kept
+
+
+def keep(url: str, name: str, validator: str, prefix: bytes | bytearray, header: Header) -> Path:
+    """Put a header away and return the file with its bytes. Raises NotAllowed or PartMissing where that cannot be."""
+    place = _place(url)
+    about = asdict(Kept(Path(), validator, header.file_bytes, header.checksum)) | {"name": name}
+    del about["path"]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for old in place.iterdir():
+            if old.name not in (name, _ABOUT) and not old.name.startswith(".half-"):
+                old.unlink(missing_ok=True)
+        _write(place / name, memoryview(prefix)[: header.data_offset])
+        _write(place / _ABOUT, json.dumps(about).encode())
+    except PermissionError:
+        raise NotAllowed(f"{place} may not be written", do="set QWENOPS_HOME to a folder of your own") from None
+    except OSError as e:
+        raise PartMissing(f"a header cannot be kept in {place}: {e.strerror or e}", do=f"df -h {folder()}") from None
+    _forget_oldest(place)
+    return place / name
+
+
+def find_listing(url: str) -> Any | None:
+    """The listing kept of an address, or None."""
+    try:
+        return json.loads((_place(url) / _LISTING).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def keep_listing(url: str, listing: Any) -> None:
+    """Put a listing away. One that cannot be written is no error: it is asked for again."""
+    with contextlib.suppress(OSError):
+        _place(url).mkdir(parents=True, exist_ok=True)
+        _write(_place(url) / _LISTING, json.dumps(listing).encode())
+
+
+def _place(url: str) -> Path:
+    return folder() / hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    handle, half_written = tempfile.mkstemp(dir=path.parent, prefix=".half-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(half_written, path)
+    except BaseException:
+        os.unlink(half_written)
+        raise
+
+
+def _forget_oldest(but: Path) -> None:
+    """Keep the folder below its bound; what was used last goes last, and what was just written stays."""
+    sizes: list[tuple[float, int, Path]] = []
+    for place in folder().iterdir():
+        with contextlib.suppress(OSError):
+            files = [f.stat() for f in place.iterdir()]
+            sizes.append((max((s.st_mtime for s in files), default=0.0), sum(s.st_size for s in files), place))
+    total = sum(size for _, size, _ in sizes)
+    for _, size, place in sorted(sizes):
+        if total <= MOST_BYTES:
+            break
+        if place != but:
+            shutil.rmtree(place, ignore_errors=True)
+            total -= size

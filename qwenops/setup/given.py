@@ -1,0 +1,64 @@
+"""From what was typed for a model to the models: files and folders here, and references to what is somewhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from qwenops.errors import BadInput
+from qwenops.model.types import Model
+
+Given = Path | str
+"""A file or folder here, or the text of a reference (hf:, ollama:, https://)."""
+
+
+def variants(given: tuple[Given, ...], mmproj: Given | None, *, offline: bool = False) -> tuple[Model, ...]:
+    """The variants of one model, with the projector that was named or the one that lies beside them.
+
+    Of references the headers alone are read; `offline` leaves them to what was read before.
+    """
+    from qwenops.model.read import in_order, read_variants
+
+    references = [one for one in given if isinstance(one, str)]
+    paths = _there([one for one in given if isinstance(one, Path)])
+    if isinstance(mmproj, Path) or (mmproj is None and not references):
+        local = read_variants(paths, mmproj or "auto") if paths else ()
+        if not references:
+            return local
+    elif mmproj is not None and paths:
+        raise BadInput(f"the model is here and {mmproj} is not", do="download it and name the file with --mmproj")
+    else:
+        local = read_variants(paths) if paths else ()
+    from qwenops.model.reference import read_references
+
+    return in_order((*local, *read_references(references, mmproj, offline=offline)))
+
+
+def only_one(given: Given, models: tuple[Model, ...]) -> Model:
+    """The model, where one is wanted. Raises BadInput, naming what there is, where there are several."""
+    if len(models) == 1:
+        return models[0]
+    raise BadInput(
+        f"{given} holds {len(models)} models: {', '.join(m.quant for m in models)}",
+        do=(f"qwenops need {models[0].source}     (one of them)", f"qwenops plan {given}     (all of them)"),
+    )
+
+
+def must_be_here(given: tuple[Given | None, ...], what: str) -> None:
+    """Raise BadInput, saying how to get it, where `what` needs the whole file and was given a reference."""
+    for one in given:
+        if isinstance(one, str):
+            from qwenops.model.reference import download
+
+            raise BadInput(f"{what} needs the file itself, and {one} is not here", do=download(one))
+
+
+def _there(paths: list[Path]) -> list[Path]:
+    """The paths, unless one that is not there was meant as a repository."""
+    for path in paths:
+        text = str(path)
+        if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?", text) and not path.parent.exists():
+            raise BadInput(
+                f"no such file or folder: {text}", do=f"hf:{text}     (for a repository of the Hugging Face hub)"
+            )
+    return paths

@@ -1,0 +1,170 @@
+"""A real web server on loopback that serves model files well or badly: ranges, redirects, lies, stalls.
+
+`Web` answers on 127.0.0.1 as a Hugging Face hub, as an Ollama registry or as a plain host; a second one on 127.0.0.2
+is the content network that a hub redirects to. Every request is kept, so that a test can count them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Request:
+    """One request as it came, and how many bytes of a body left for it."""
+
+    path: str
+    headers: dict[str, str]
+    sent_bytes: int = 0
+
+
+@dataclass
+class Web:
+    """A server and what it serves. `bad` may take a request over; true means that it has answered."""
+
+    host: str
+    port: int = 0
+    files: dict[str, Path] = field(default_factory=dict)
+    pages: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    ranges: bool = True
+    etags: bool = True
+    token: str | None = None
+    bad: Callable[[Web, Any, Request], bool] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of bodies that have left so far."""
+        return sum(r.sent_bytes for r in self.requests)
+
+    def file(self, path: str, file: Path) -> str:
+        """Serve a file; returns its address."""
+        self.files[path] = file
+        return self.url + path
+
+    def json(self, path: str, value: Any) -> None:
+        """Serve a JSON document."""
+        self.pages[path] = (200, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
+    def redirect(self, path: str, to: str, status: int = 302) -> str:
+        """Serve a redirect; returns its address."""
+        self.pages[path] = (status, {"Location": to}, b"")
+        return self.url + path
+
+    def repository(self, repo: str, files: dict[str, Path], cdn: Web) -> None:
+        """A hub's repository: its listing, and each file as a redirect to the content network."""
+        siblings = []
+        for name, file in files.items():
+            digest = hashlib.sha256(f"{file}{file.stat().st_mtime_ns}".encode()).hexdigest()
+            lfs = {"sha256": digest, "size": file.stat().st_size, "pointerSize": 135}
+            siblings.append({"rfilename": name, "size": file.stat().st_size, "blobId": digest[:40], "lfs": lfs})
+            self.redirect(f"/{repo}/resolve/main/{name}", cdn.file(f"/blobs/{digest}", file) + "?X-Signature=secret")
+        listing = {"id": repo, "modelId": repo, "sha": "0" * 40, "siblings": siblings, "private": False}
+        self.json(f"/api/models/{repo}", listing)
+
+    def registry(self, name: str, tag: str, layers: dict[str, Path], cdn: Web) -> None:
+        """A registry's model: its manifest, and each blob as a redirect to the content network."""
+        rows = []
+        for kind, file in layers.items():
+            digest = "sha256:" + hashlib.sha256(str(file).encode()).hexdigest()
+            media = f"application/vnd.ollama.image.{kind}"
+            rows.append({"mediaType": media, "digest": digest, "size": file.stat().st_size})
+            self.redirect(f"/v2/{name}/blobs/{digest}", cdn.file(f"/data/{digest}", file), 307)
+        self.json(f"/v2/{name}/manifests/{tag}", {"schemaVersion": 2, "config": {}, "layers": rows})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    web: Web
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing: the requests are kept."""
+
+    def do_GET(self) -> None:
+        web, path = self.web, self.path.partition("?")[0]
+        request = Request(self.path, {k.title(): v for k, v in self.headers.items()})
+        web.requests.append(request)
+        self.close_connection = True
+        with suppress(ConnectionError, TimeoutError):
+            if web.bad and web.bad(web, self, request):
+                return
+            if web.token and request.headers.get("Authorization") != f"Bearer {web.token}":
+                self.answer(request, 401, {"X-Error-Code": "GatedRepo"}, b"Access is restricted")
+            elif path in web.files:
+                self.serve(request, web.files[path])
+            else:
+                self.answer(request, *web.pages.get(path, (404, {}, b"nothing here")))
+
+    def answer(self, request: Request, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Headers as given, a length where none is, and the body."""
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        request.sent_bytes += len(body)
+
+    def serve(self, request: Request, file: Path) -> None:
+        """A file, whole or in part, as a good server does."""
+        size, headers = file.stat().st_size, {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+        if self.web.etags:
+            headers["ETag"] = f'"{size}-{file.stat().st_mtime_ns}"'
+            if request.headers.get("If-None-Match") == headers["ETag"]:
+                self.send_response(304)
+                self.end_headers()
+                return
+        start, end, status = 0, size, 200
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
+        if asked and self.web.ranges:
+            start, end, status = int(asked[1]), min(int(asked[2]) + 1, size), 206
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(end - start)} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        with file.open("rb") as source:
+            source.seek(start)
+            while start < end and (chunk := source.read(min(65536, end - start))):
+                self.wfile.write(chunk)
+                request.sent_bytes += len(chunk)
+                start += len(chunk)
+
+
+@contextmanager
+def serving(host: str = "127.0.0.1") -> Iterator[Web]:
+    """A server for the length of a block, on a port of its own."""
+    web = Web(host)
+    server = ThreadingHTTPServer((host, 0), type("Handler", (_Handler,), {"web": web}))
+    server.daemon_threads = True
+    web.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield web
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def drip(handler: Any, data: bytes, every_s: float) -> None:
+    """Send byte by byte: never silent, never done."""
+    with suppress(OSError):
+        for n in range(len(data)):
+            handler.wfile.write(data[n : n + 1])
+            handler.wfile.flush()
+            time.sleep(every_s)
