@@ -259,9 +259,10 @@ def _after_fit(lines: list[str]) -> list[str]:
 
 def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
     # The graph is reserved more than once and prints each time: within one context the last line counts, as in
-    # Ollama. A draft model or an MTP context is a second one and adds to the first.
-    buffers: dict[tuple[int, str, str, str], BufferLine] = {}
-    group = 0
+    # Ollama. A draft model or an MTP context is a second one and adds to the first. So does a second cache of one
+    # context, which sliding windows have: a cache ends with its "size =" line.
+    buffers: dict[tuple[int, int, str, str, str], BufferLine] = {}
+    group = cache = 0
     layers: Layers | None = None
     free: dict[str, int] = {}
     n_ctx: int | None = None
@@ -275,7 +276,10 @@ def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
             group += 1
         elif match := _BUFFER.search(line):
             found = _buffer(match)
-            buffers[(group, found.component, found.backend, found.kind)] = found
+            part = cache if found.kind in ("KV", "RS") else 0
+            buffers[(group, part, found.component, found.backend, found.kind)] = found
+        elif _CACHE.search(line):
+            cache += 1
         elif match := _OFFLOADED.search(line):
             layers = layers or Layers(int(match[1]), int(match[2]))
         elif match := _FREE.search(line):

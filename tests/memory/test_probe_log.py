@@ -217,6 +217,23 @@ def test_trials_of_the_fit_are_not_taken_for_the_load() -> None:
     assert load.complete
 
 
+def test_the_two_caches_of_a_model_with_sliding_windows_add_up_and_graphs_do_not() -> None:
+    text = """\
+llama_context: constructing llama_context
+llama_kv_cache_iswa: creating non-SWA KV cache, size = 4096 cells
+llama_kv_cache:      CUDA0 KV buffer size =     8.00 MiB
+llama_kv_cache: size =    8.00 MiB (  4096 cells,   2 layers,  1/1 seqs), K (f16):    4.00 MiB, V (f16):    4.00 MiB
+llama_kv_cache_iswa: creating     SWA KV cache, size = 1024 cells
+llama_kv_cache:      CUDA0 KV buffer size =    10.00 MiB
+llama_kv_cache: size =   10.00 MiB (  1024 cells,  10 layers,  1/1 seqs), K (f16):    5.00 MiB, V (f16):    5.00 MiB
+sched_reserve:      CUDA0 compute buffer size =    40.00 MiB
+sched_reserve:      CUDA0 compute buffer size =    44.00 MiB
+"""
+    lines = parse_load_log(text)
+    assert lines.device_bytes("CUDA0", "KV") == 18 * MIB
+    assert lines.device_bytes("CUDA0", "compute") == 44 * MIB
+
+
 def test_a_second_context_adds_to_the_first() -> None:
     context = (
         "llama_context: constructing llama_context\n"
