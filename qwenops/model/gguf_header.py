@@ -91,13 +91,18 @@ def read_header(path: Path | str) -> Header:
             file.seek(0)
             return _Parser(bytearray(), file_bytes, path, _filler(file)).parse()
     except FileNotFoundError:
-        raise BadInput(f"no such file: {path}", do=f"ls -l {path.parent}") from None
+        raise BadInput(f"no such file: {path}", do=f"ls -l {_nearest_folder(path)}") from None
     except IsADirectoryError:
         raise BadInput(f"{path} is a folder, not a GGUF file", do=f"ls {path}/*.gguf") from None
     except PermissionError:
         raise NotAllowed(f"{path} cannot be read: permission denied", do=f"ls -l {path}") from None
     except (OSError, ValueError) as e:
         raise BadInput(f"{str(path)!r} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The nearest folder above a path that is there."""
+    return next((p for p in path.expanduser().parents if p.is_dir()), Path())
 
 
 def parse_header(buffer: bytes | bytearray, file_bytes: int, path: Path) -> Header:

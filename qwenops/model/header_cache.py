@@ -21,7 +21,8 @@ from qwenops import paths
 from qwenops.errors import NotAllowed, PartMissing
 from qwenops.model.types import Header
 
-MOST_BYTES = 512 * 1024**2
+MOST_BYTES = 1024**3
+"""Room for every quant of several repositories; a header with a vocabulary takes 6 to 11 MiB."""
 _FORMAT = 1
 _ABOUT, _LISTING = "about.json", "listing.json"
 

@@ -78,11 +78,16 @@ def choice_line(choice: Mapping[str, Any]) -> str:
     said: str = choice["quant"]
     if choice["projector"]:
         where = " on the CPU" if choice["projector_device"] == "cpu" else ""
-        said += f" + {Path(choice['projector']).name}{where}"
+        said += f" + {_file_name(choice['projector'])}{where}"
     said += f" · num_ctx {choice['num_ctx']} · KV {choice['kv_type']} · num_batch {choice['ubatch']}"
     if choice["num_gpu"] is not None:
         said += f" · num_gpu {choice['num_gpu']}"
     return said
+
+
+def _file_name(source: str) -> str:
+    """A file's own name, from its path or from a reference; a registry's blobs have none."""
+    return "its projector" if source.startswith("ollama:") else Path(source).name.rpartition(":")[2]
 
 
 def sum_line(need: Mapping[str, Any]) -> str:
