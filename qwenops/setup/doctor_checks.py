@@ -198,7 +198,8 @@ def benchmark_library(patient: Patient) -> Iterator[Finding]:
     from importlib.util import find_spec
 
     if find_spec("llama_cpp") is None:
-        yield Finding("ok", "library", "llama-cpp-python is not installed; it is needed for qwenops bench only")
+        why = "needed for qwenops bench and dry loads only"
+        yield Finding("ok", "library", f"llama-cpp-python is not installed; it is {why}")
         return
     from qwenops.worker import run
 
