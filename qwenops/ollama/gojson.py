@@ -44,9 +44,17 @@ def _float32(value: float) -> str:
     wanted = struct.pack("<f", value)
     for digits in range(1, 18):
         text = f"{value:.{digits}g}"
-        if struct.pack("<f", float(text)) == wanted:
+        if _packed(text) == wanted:
             return _go_notation(text)
     return repr(value)
+
+
+def _packed(text: str) -> bytes | None:
+    """The float32 of a decimal; None above the largest one, to which fewer digits can round up."""
+    try:
+        return struct.pack("<f", float(text))
+    except OverflowError:
+        return None
 
 
 def _go_notation(text: str) -> str:

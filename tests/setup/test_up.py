@@ -86,7 +86,8 @@ def test_the_doctor_finds_a_changed_file_a_small_context_and_a_stray_setting(
     env = env_of(ollama_server, tmp_path / "home")
     source: Path = tiny_qwen3vl.model  # type: ignore[attr-defined]
     model = tmp_path / source.name
-    model.write_bytes(source.read_bytes())
+    # Its own last weights: a file that the store has already would not be linked again.
+    model.write_bytes(source.read_bytes()[:-16] + os.urandom(16))
     modelfile = tmp_path / "Modelfile"
     modelfile.write_text(f"FROM {model}\nFROM {tiny_qwen3vl.projector}\n")  # type: ignore[attr-defined]
     done = qwenops("register", "small-eyes", "-f", modelfile, "--no-check", env=env)
