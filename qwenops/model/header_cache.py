@@ -59,8 +59,19 @@ def find(url: str) -> Kept | None:
     return kept
 
 
-def keep(url: str, name: str, validator: str, prefix: bytes | bytearray, header: Header) -> Path:
-    """Put a header away and return the file with its bytes. Raises NotAllowed or PartMissing where that cannot be."""
+def keep(
+    url: str,
+    name: str,
+    validator: str,
+    prefix: bytes | bytearray,
+    header: Header,
+    *,
+    most_bytes: int = MOST_BYTES,
+) -> Path:
+    """Put a header away and return the file with its bytes; what was used longest ago makes room for it.
+
+    Raises NotAllowed or PartMissing where that cannot be.
+    """
     place = _place(url)
     about = asdict(Kept(Path(), validator, header.file_bytes, header.checksum)) | {"name": name}
     del about["path"]
@@ -75,7 +86,7 @@ def keep(url: str, name: str, validator: str, prefix: bytes | bytearray, header:
         raise NotAllowed(f"{place} may not be written", do="set QWENOPS_HOME to a folder of your own") from None
     except OSError as e:
         raise PartMissing(f"a header cannot be kept in {place}: {e.strerror or e}", do=f"df -h {folder()}") from None
-    _forget_oldest(place)
+    _forget_oldest(place, most_bytes)
     return place / name
 
 
@@ -109,7 +120,7 @@ def _write(path: Path, data: bytes | memoryview) -> None:
         raise
 
 
-def _forget_oldest(but: Path) -> None:
+def _forget_oldest(but: Path, most_bytes: int) -> None:
     """Keep the folder below its bound; what was used last goes last, and what was just written stays."""
     sizes: list[tuple[float, int, Path]] = []
     for place in folder().iterdir():
@@ -118,7 +129,7 @@ def _forget_oldest(but: Path) -> None:
             sizes.append((max((s.st_mtime for s in files), default=0.0), sum(s.st_size for s in files), place))
     total = sum(size for _, size, _ in sizes)
     for _, size, place in sorted(sizes):
-        if total <= MOST_BYTES:
+        if total <= most_bytes:
             break
         if place != but:
             shutil.rmtree(place, ignore_errors=True)

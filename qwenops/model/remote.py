@@ -32,7 +32,8 @@ SMALL_BYTES = MIB // 4
 MOST_BYTES = 32 * MIB
 """No model's header is half as long; what claims more is refused."""
 
-MOST_RANGES = 6
+MOST_RANGES = 40
+"""A server may give less than it was asked for, as long as it gives something."""
 _CHUNK_BYTES = MIB // 4
 # What a server that does not say a file's length may have: the true one follows from the header.
 _ANY_LENGTH = 1 << 60
