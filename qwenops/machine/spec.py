@@ -39,6 +39,8 @@ _COUNT = re.compile(r"^([0-9]{1,6})\s*[x×*]\s*(?=\S)", re.IGNORECASE)
 # The B is asked for, else "RTX 2080 Ti" would be 2080 tebibytes; only "12G" may do without.
 _SIZE = r"(?<![A-Za-z0-9.])([0-9]+(?:\.[0-9]+)?(?:\s*[MGT]i?B|G))(?![A-Za-z0-9])"
 _FREE = re.compile(rf"[\s/]*{_SIZE}\s*free\s*$", re.IGNORECASE)
+# A dash after a name is a separator ("rtx3060-12gb", "RTX 3060 - 12GB"); one with nothing before it is a sign.
+_SIGNED = re.compile(r"(?:^|:)\s*[-\u2212+]\s*[.0-9]|\s[-\u2212+][.0-9]")
 _HOW = 'write a size as in --gpu 12GiB, or a card as in --gpu "RTX 3060 12GB"'
 
 
@@ -122,6 +124,8 @@ def _part(part: str, whole: str) -> list[_Described]:
     if not 1 <= count <= _MOST_DEVICES:
         raise BadInput(f"--gpu {part!r} asks for {count} devices", do=f"name 1 to {_MOST_DEVICES}")
 
+    if _SIGNED.search(rest):
+        raise BadInput(f"--gpu {part!r} has a size with a sign", do=_HOW)
     free_bytes: int | None = None
     if match := _FREE.search(rest):
         free_bytes, rest = parse_size(match.group(1)), rest[: match.start()]
