@@ -8,6 +8,7 @@ rules as llama.cpp (ggml/src/gguf.cpp, b10435), so that what passes here also lo
 from __future__ import annotations
 
 import re
+import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,6 +53,12 @@ _SCALARS = {
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
 }
+_NO_FILES = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
@@ -82,10 +89,11 @@ def read_header(path: Path | str) -> Header:
     """Read the header of one GGUF file, sizes in bytes.
 
     Raises NotAGGUF (with the byte and the value) when the file is none, is cut off or claims what cannot be,
-    BadInput when there is no such file, NotAllowed when it may not be read.
+    BadInput when there is no such file or it is a pipe or a device, NotAllowed when it may not be read.
     """
     path = Path(path)
     try:
+        _check_regular(path)
         with path.expanduser().open("rb") as file:
             file_bytes = file.seek(0, 2)
             file.seek(0)
@@ -98,6 +106,14 @@ def read_header(path: Path | str) -> Header:
         raise NotAllowed(f"{path} cannot be read: permission denied", do=f"ls -l {path}") from None
     except (OSError, ValueError) as e:
         raise BadInput(f"{str(path)!r} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse a pipe, socket or device before it is opened: opening a pipe that nobody writes to waits for ever."""
+    mode = path.expanduser().stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = next((word for test, word in _NO_FILES if test(mode)), "no regular file")
+        raise BadInput(f"{path} is {kind}, not a GGUF file", do="give the path of a file on a disk")
 
 
 def _nearest_folder(path: Path) -> Path:

@@ -126,7 +126,13 @@ def projector_candidates(model: Model) -> tuple[Projector, ...]:
 def _clip_files(model: Model) -> list[Path]:
     folder = model.path.parent
     own = {p.name for p in model.shards}
-    return [p for p in sorted(folder.glob("*.gguf")) if p.name not in own and looks_like_projector(p)]
+    beside = [p for p in sorted(folder.glob("*.gguf")) if p.name not in own and not other_than_file(p)]
+    return [p for p in beside if looks_like_projector(p)]
+
+
+def other_than_file(path: Path) -> bool:
+    """Whether a path is there and is a folder, a pipe or a device; to open a pipe would wait for ever."""
+    return path.exists() and not path.is_file()
 
 
 def looks_like_projector(path: Path) -> bool:

@@ -16,6 +16,7 @@ from qwenops.model.projector import (
     find_projector,
     is_projector,
     looks_like_projector,
+    other_than_file,
     read_projector,
 )
 from qwenops.model.quants import label_in_name, parameter_count, quality_rank, quant_label
@@ -142,9 +143,10 @@ def _identity(path: Path) -> Path:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    """The model files of a folder, and of its subfolders that are named after a quant."""
+    """The model files of a folder, and of its subfolders that are named after a quant; pipes are passed over."""
     places = [folder, *(d for d in sorted(folder.iterdir()) if d.is_dir() and label_in_name(d.name))]
-    return [f for place in places for f in sorted(place.glob("*.gguf")) if not looks_like_projector(f)]
+    files = [f for place in places for f in sorted(place.glob("*.gguf")) if not other_than_file(f)]
+    return [f for f in files if not looks_like_projector(f)]
 
 
 _SHAPE_KEYS = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count", "expert_count")

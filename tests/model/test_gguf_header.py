@@ -417,3 +417,21 @@ def test_a_huge_hole_that_claims_millions_of_strings_is_read_in_bounded_time(tmp
     header = read_header(path)
     assert header.metadata["k"].length == 4_000_000
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.parametrize("place", ["pipe", "device", "link"])
+def test_a_pipe_or_a_device_is_refused_by_name_and_never_opened(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "model.gguf"
+    if place == "device":
+        path = Path("/dev/zero")
+    elif place == "link":
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / "pipe")
+    else:
+        os.mkfifo(path)
+    # In a process of its own: opening a pipe would wait for ever.
+    code = "import sys; from qwenops.model.gguf_header import read_header; read_header(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    what = "a device" if place == "device" else "a pipe"
+    assert done.stderr.splitlines()[-1] == f"qwenops.errors.BadInput: {path} is {what}, not a GGUF file"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -209,3 +212,14 @@ def test_two_models_that_differ_in_one_word_of_the_vocabulary_have_two_keys(tmp_
     a = model_file(tmp_path / "a.gguf", words=["a"] * 2000, tail=1)
     b = model_file(tmp_path / "b.gguf", words=["a"] * 1999 + ["b"], tail=1)
     assert model_key(read_model(a)) != model_key(read_model(b))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_in_a_models_folder_is_passed_over(tmp_path: Path) -> None:
+    model_file(tmp_path / "model-Q4_0.gguf")
+    os.mkfifo(tmp_path / "model-Q8_0.gguf")
+    os.mkfifo(tmp_path / "mmproj.gguf")
+    # In a process of its own: opening a pipe would wait for ever.
+    code = "import sys; from qwenops.model.read import read_variants; print(len(read_variants(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("1\n", "")
