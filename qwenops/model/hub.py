@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -178,18 +179,23 @@ def remote_file(reference: HubReference, file: HubFile, *, small: bool = False) 
     )
 
 
-def wanted_models(reference: HubReference, files: tuple[HubFile, ...]) -> list[tuple[HubFile, ...]]:
+def wanted_models(
+    reference: HubReference, files: tuple[HubFile, ...], *, most: int = MOST_VARIANTS
+) -> list[tuple[HubFile, ...]]:
     """The models that are wanted of a listing, each with all its shards in order.
 
-    Raises BadInput, naming what there is, where nothing is as wanted, and where shards are missing.
+    Raises BadInput, naming what there is, where nothing or more than `most` is as wanted, and where shards are missing.
     """
     by_path = {f.path: f for f in files}
     models = {_first(p): p for p in by_path if not _is_beside(p)}
     picked = _pick(reference, models, by_path) if reference.wanted else sorted(models)
     if not picked:
         raise BadInput(f"{reference} has no GGUF model", do="take a repository whose name ends in GGUF")
-    if len(picked) > MOST_VARIANTS:
-        raise BadInput(f"{reference} has {len(picked)} models", do=f"name one: {reference.shown('Q4_K_M')}")
+    if len(picked) > most:
+        raise BadInput(
+            f"{reference} holds {len(picked)} models: {_labels(picked)}",
+            do=f"name one of them: {reference.shown(_wanted_name(picked[0]))}",
+        )
     return [_with_shards(reference, path, by_path) for path in picked]
 
 
@@ -214,11 +220,20 @@ def _pick(reference: HubReference, models: dict[str, str], by_path: dict[str, Hu
     picked = picked or [p for p, label in labels.items() if label.removeprefix("UD-") == quant]
     if picked:
         return sorted(picked)
-    there = ", ".join(sorted({label or p for p, label in labels.items()})[:40])
+    has = f"; it has {_labels(models)}" if models else " and no other GGUF model"
     raise BadInput(
-        f"{reference.shown('')} has no {wanted}" + (f"; it has {there}" if there else " and no other GGUF model"),
-        do=f"qwenops plan {reference.shown('')}     (all of them)" if there else (),
+        f"{reference.shown('')} has no {wanted}{has}",
+        do=f"qwenops plan {reference.shown('')}     (all of them)" if models else (),
     )
+
+
+def _wanted_name(path: str) -> str:
+    return label_in_name(PurePosixPath(path).name) or path
+
+
+def _labels(paths: Iterable[str]) -> str:
+    names = sorted({_wanted_name(path) for path in paths})
+    return ", ".join(names[:40]) + (", …" if names[40:] else "")
 
 
 def _first(path: str) -> str:

@@ -35,15 +35,18 @@ def read_references(
     mmproj: Path | str | None = None,
     *,
     offline: bool = False,
+    most: int = hub.MOST_VARIANTS,
     limits: Limits | None = None,
 ) -> tuple[Model, ...]:
     """The variants of one model by reference, the best quant first, with the projector beside them or the one named.
+
+    A repository of more than `most` is refused by its listing alone.
 
     A header of a 152k vocabulary costs at most three requests and 8 MiB, each further variant some 100 KiB. Raises
     BadInput for references that name no model or not one model, NotAGGUF for broken files, PartMissing where a server
     is out of reach or wants a login.
     """
-    asking = _Asking(offline or hub.hub_offline(), limits or Limits())
+    asking = _Asking(offline or hub.hub_offline(), most, limits or Limits())
     models = [model for reference in references for model in asking.models(reference, with_projector=mmproj is None)]
     if mmproj is not None:
         projector = asking.projector(str(mmproj)) if is_reference(mmproj) else read_projector(mmproj)
@@ -77,8 +80,8 @@ def _hub_reference(reference: str) -> hub.HubReference | None:
 class _Asking:
     """How the servers are asked, and the header that others can be like."""
 
-    def __init__(self, offline: bool, limits: Limits) -> None:
-        self.offline, self.limits = offline, limits
+    def __init__(self, offline: bool, most: int, limits: Limits) -> None:
+        self.offline, self.most, self.limits = offline, most, limits
         self.read_first: tuple[Header, Path] | None = None
 
     def vocabulary(self) -> Vocabulary | None:
@@ -101,7 +104,7 @@ class _Asking:
 
     def of_hub(self, reference: hub.HubReference, with_projector: bool) -> list[Model]:
         listing = hub.list_files(reference, offline=self.offline, limits=self.limits)
-        wanted = hub.wanted_models(reference, listing)
+        wanted = hub.wanted_models(reference, listing, most=self.most)
         groups = [
             tuple(hub.remote_file(reference, file, small=bool(n)) for n, file in enumerate(shards)) for shards in wanted
         ]

@@ -12,10 +12,13 @@ Given = Path | str
 """A file or folder here, or the text of a reference (hf:, ollama:, https://)."""
 
 
-def variants(given: tuple[Given, ...], mmproj: Given | None, *, offline: bool = False) -> tuple[Model, ...]:
+def variants(
+    given: tuple[Given, ...], mmproj: Given | None, *, offline: bool = False, most: int = 64
+) -> tuple[Model, ...]:
     """The variants of one model, with the projector that was named or the one that lies beside them.
 
-    Of references the headers alone are read; `offline` leaves them to what was read before.
+    Of references the headers alone are read; `offline` leaves them to what was read before. A repository that holds
+    more than `most` is refused unread.
     """
     from qwenops.model.read import in_order, read_variants
 
@@ -31,7 +34,7 @@ def variants(given: tuple[Given, ...], mmproj: Given | None, *, offline: bool = 
         local = read_variants(paths) if paths else ()
     from qwenops.model.reference import read_references
 
-    return in_order((*local, *read_references(references, mmproj, offline=offline)))
+    return in_order((*local, *read_references(references, mmproj, offline=offline, most=most)))
 
 
 def only_one(given: Given, models: tuple[Model, ...]) -> Model:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import socket
 import ssl
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +22,7 @@ from qwenops.paths import cache_dir
 from qwenops.units import MIB
 from tests.model.elsewhere import QUICK, REPO, read_one
 from tests.model.make import Gguf, model_file, string, strings
-from tests.support.web import Request, Web, drip, serving
+from tests.support.web import Request, Web, certificate, drip, proxying, serving
 
 pytestmark = pytest.mark.usefixtures("own_environment")
 
@@ -296,33 +294,40 @@ def test_this_machine_is_never_asked_through_a_proxy_and_others_are(
         assert "word" not in str(caught.value)
 
 
-def test_a_certificate_that_nobody_signed_is_not_trusted(tmp_path: Path) -> None:
-    made = subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / "k"), "-out", str(tmp_path / "c")),
-        ],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """A server's certificate that only tmp_path/cert.pem vouches for."""
+    made = certificate(tmp_path, "models.example")
+    if made is None:
         pytest.skip("no openssl to make a certificate with")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "c", tmp_path / "k")
-    listener = socket.create_server(("127.0.0.1", 0))
+    return made
 
-    def shake() -> None:
-        line, _ = listener.accept()
-        try:
-            context.wrap_socket(line, server_side=True)
-        except OSError:
-            line.close()
 
-    thread = threading.Thread(target=shake, daemon=True)
-    thread.start()
-    with pytest.raises(PartMissing, match="certificate that is not trusted"):
-        read_one(f"https://127.0.0.1:{listener.getsockname()[1]}/m.gguf", limits=QUICK)
-    listener.close()
+def test_a_certificate_that_nobody_signed_is_not_trusted(tls: ssl.SSLContext, tmp_path: Path) -> None:
+    with serving(tls=tls) as web:
+        url = web.file("/m.gguf", model_file(tmp_path / "m.gguf")).replace("http:", "https:")
+        with pytest.raises(PartMissing, match="certificate that is not trusted"):
+            read_one(url, limits=QUICK)
+        assert not web.requests
+
+
+def test_a_host_elsewhere_is_reached_through_the_proxy_of_the_environment(
+    tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    for name in ("no_proxy", "NO_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(tls=tls) as web, proxying(web) as (port, heads):
+        monkeypatch.setenv("https_proxy", f"http://me:word@127.0.0.1:{port}")
+        web.file("/m.gguf", model_file(tmp_path / "m.gguf", general__name="far away"))
+        assert read_one("https://models.example/m.gguf").name == "far away"
+        assert [head.split()[:2] for head in heads] == [["CONNECT", "models.example:443"]]
+        assert "Proxy-Authorization: Basic bWU6d29yZA==" in heads[0]
+        assert not {"Authorization", "Proxy-Authorization"} & set(web.requests[0].headers)
+        # an unknown name behind the same certificate is not taken for the known one
+        with pytest.raises(PartMissing, match="certificate that is not trusted"):
+            read_one("https://other.example/m.gguf")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")

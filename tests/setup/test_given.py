@@ -53,6 +53,8 @@ def test_need_of_a_reference_is_need_of_the_file(hub: Web, tmp_path: Path) -> No
     assert there["model"].pop("file") == "hf:maker/eyes:Eyes-Q4_K_M.gguf"
     assert there["model"].pop("projector") == "hf:maker/eyes:mmproj-F16.gguf"
     del here["model"]["file"], here["model"]["projector"]
+    # what is free on the host differs from one moment to the next
+    del here["host_available_bytes"], there["host_available_bytes"]
     assert there == here
 
 
@@ -98,6 +100,13 @@ def test_one_model_is_wanted_where_there_are_several(tmp_path: Path) -> None:
     assert "holds 2 models: Q8_0, Q4_K_M" in answer.err
     models = variants((tmp_path,), None)
     assert only_one(tmp_path, models[:1]) is models[0]
+
+
+def test_a_repository_of_several_is_refused_before_a_header_is_read(hub: Web) -> None:
+    answer = qwenops("need", "hf:maker/eyes", *CARD)
+    assert answer.code == 2
+    assert "hf:maker/eyes holds 2 models: Q4_K_M, Q8_0\n  name one of them: hf:maker/eyes:Q4_K_M" in answer.err
+    assert len(hub.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import select
+import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -146,11 +150,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(host: str = "127.0.0.1") -> Iterator[Web]:
+def serving(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[Web]:
     """A server for the length of a block, on a port of its own."""
     web = Web(host)
     server = ThreadingHTTPServer((host, 0), type("Handler", (_Handler,), {"web": web}))
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     web.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -159,6 +165,57 @@ def serving(host: str = "127.0.0.1") -> Iterator[Web]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def certificate(folder: Path, name: str) -> ssl.SSLContext | None:
+    """A server's side of TLS with a certificate that nobody signed (folder/cert.pem); None without openssl."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    try:
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
+                *("-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)),
+            ],
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+@contextmanager
+def proxying(to: Web) -> Iterator[tuple[int, list[str]]]:
+    """A proxy that connects every name to one server; gives its port and the heads of the requests it got."""
+    listener, heads = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                threading.Thread(target=tunnel, args=(near,), daemon=True).start()
+
+    def tunnel(near: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += near.recv(4096)
+        heads.append(head.decode())
+        near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with socket.create_connection((to.host, to.port)) as far, near, suppress(OSError):
+            while True:
+                for line in select.select([near, far], [], [])[0]:
+                    data = line.recv(65536)
+                    if not data:
+                        return
+                    (far if line is near else near).sendall(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], heads
+    finally:
+        listener.close()
 
 
 def drip(handler: Any, data: bytes, every_s: float) -> None:
