@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,46 +129,66 @@ class HistoryFile:
             raise QwenopsError(f"{self.path} lacks a step of its schema in between", do=self._aside("broken"))
         return taken
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what SQLite and the system say into errors that name the cause and the next command."""
-        import sqlite3
-
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            text = str(error)
-            if "locked" in text or "busy" in text:
-                raise QwenopsError(
-                    f"{self.path} was held by another process for {self._busy_seconds:.0f} s",
-                    do=f"fuser -v {self.path}",
-                ) from error
-            if "readonly" in text or "unable to open" in text:
-                raise self._not_allowed(text) from error
-            if "full" in text or "disk I/O" in text:
-                raise QwenopsError(
-                    f"{self.path} could not be written: {text}", do=f"df -h {self.path.parent}"
-                ) from error
-            raise self._broken(text) from error
-        except (sqlite3.DatabaseError, ValueError) as error:
-            raise self._broken(str(error)) from error
-        except PermissionError as error:
-            raise self._not_allowed(error.strerror or "no permission") from error
-        except OSError as error:
-            raise QwenopsError(
-                f"{self.path} could not be used: {error.strerror}", do=f"ls -ld {self.path.parent}"
-            ) from error
-
-    def _broken(self, cause: str) -> QwenopsError:
-        return QwenopsError(f"the history {self.path} cannot be read: {cause}", do=self._aside("broken"))
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(self.path, busy_seconds=self._busy_seconds)
 
     def _not_allowed(self, cause: str) -> NotAllowed:
-        return NotAllowed(
-            f"the history {self.path} cannot be used: {cause}", do=f"ls -ld {self.path.parent} {self.path}"
-        )
+        return _not_allowed(self.path, "history", cause)
 
     def _aside(self, suffix: str) -> str:
-        return f"mv {self.path} {self.path}.{suffix}"
+        return _aside(self.path, suffix)
+
+
+@contextmanager
+def explained(path: Path, what: str = "history", *, busy_seconds: float = BUSY_SECONDS) -> Iterator[None]:
+    """Turn what SQLite and the system say of one of our files into errors that name the cause and the next command."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            raise QwenopsError(
+                f"{path} was held by another process for {busy_seconds:.0f} s", do=f"fuser -v {path}"
+            ) from error
+        if "readonly" in text or "unable to open" in text:
+            raise _not_allowed(path, what, text) from error
+        if "full" in text or "disk I/O" in text:
+            raise _no_room(path, what, text) from error
+        raise _broken(path, what, text) from error
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise _broken(path, what, str(error)) from error
+    except PermissionError as error:
+        raise _not_allowed(path, what, error.strerror or "no permission") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_room(path, what, str(error.strerror)) from error
+        raise QwenopsError(f"{path} could not be used: {error.strerror}", do=f"ls -ld {path.parent}") from error
+
+
+def _broken(path: Path, what: str, cause: str) -> QwenopsError:
+    return QwenopsError(f"the {what} {path} cannot be read: {cause}", do=_aside(path, "broken"))
+
+
+def _not_allowed(path: Path, what: str, cause: str) -> NotAllowed:
+    return NotAllowed(f"the {what} {path} cannot be used: {cause}", do=f"ls -ld {path.parent} {path}")
+
+
+def _no_room(path: Path, what: str, cause: str) -> PartMissing:
+    return PartMissing(
+        f"the {what} {path} could not be written: {cause}",
+        do=(f"df -h {_nearest(path)}", "make room there, or set QWENOPS_HOME to a folder on another disk"),
+    )
+
+
+def _nearest(path: Path) -> Path:
+    """The nearest folder above a path that is there: df knows no other."""
+    return next((p for p in path.parents if p.is_dir()), Path())
+
+
+def _aside(path: Path, suffix: str) -> str:
+    return f"mv {path} {path}.{suffix}"
 
 
 def _may_write(path: Path) -> bool:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from qwenops import paths
 from qwenops.history import store as history
+from qwenops.history.file import explained
 from qwenops.ollama.digest import Stamp
 
+_BUSY_SECONDS = 10.0
 _TABLE = """
 CREATE TABLE IF NOT EXISTS links (
     store TEXT, sha256 TEXT, how TEXT, source TEXT, device TEXT, inode TEXT,
@@ -32,15 +34,16 @@ class Link:
 
 @contextlib.contextmanager
 def _open() -> Iterator[sqlite3.Connection]:
-    folder = paths.data_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(folder / "links.db", timeout=10)
-    try:
-        with connection:
-            connection.execute(_TABLE)
-            yield connection
-    finally:
-        connection.close()
+    path = paths.data_dir() / "links.db"
+    with explained(path, "list of links", busy_seconds=_BUSY_SECONDS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS)
+        try:
+            with connection:
+                connection.execute(_TABLE)
+                yield connection
+        finally:
+            connection.close()
 
 
 def record_link(store: Path, link: Link) -> None:

@@ -100,7 +100,7 @@ try:
         notes.record_plan("m", {"much": "x" * 5000})
         kept += 1
 except QwenopsError as error:
-    print(kept, error.message, error.do[0], sep="\\n")
+    print(kept, error.message, error.do[0], error.exit_code, sep="\\n")
 """
 
 
@@ -109,9 +109,10 @@ def test_a_file_that_cannot_grow_says_so_and_keeps_what_it_has(tmp_path: Path) -
     done = subprocess.run(
         [sys.executable, "-c", FILL, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
-    kept, message, do = done.stdout.splitlines()
-    assert "could not be written" in message
+    kept, message, do, exit_code = done.stdout.splitlines()
+    assert message == f"the history {path} could not be written: disk I/O error"
     assert do == f"df -h {tmp_path}"
+    assert exit_code == "3"
     with history.open(path) as notes:
         assert len(notes.plans()) == int(kept) > 3
 

@@ -60,6 +60,24 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tmp_path: Path, free_kib
         assert register(spec, "full", store_alone(disk / "store")).changed
 
 
+@pytest.mark.parametrize("free_kib", [0, 4, 8, 16, 24])
+def test_a_full_disk_under_our_own_lists_is_named_and_leaves_the_store_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_kib: int
+) -> None:
+    file = minimal_gguf(tmp_path / "model.gguf", extra=64 * KIB)
+    (tmp_path / "store").mkdir()
+    with small_disk(tmp_path / "disk", 256 * KIB) as disk:
+        monkeypatch.setenv("QWENOPS_HOME", str(disk / "home"))
+        _fill(disk / "ballast", free_kib * KIB)
+
+        with pytest.raises(PartMissing, match=rf"{disk / 'home'}\S+ could not be written: ") as told:
+            register(spec_for(file), "full", store_alone(tmp_path / "store"))
+
+    assert told.value.do[0].startswith(f"df -h {disk}")
+    assert "QWENOPS_HOME" in told.value.do[1]
+    assert list((tmp_path / "store").iterdir()) == []
+
+
 def _fill(path: Path, leave_bytes: int) -> None:
     status = os.statvfs(path.parent)
     path.write_bytes(b"x" * (status.f_bavail * status.f_frsize - leave_bytes))
