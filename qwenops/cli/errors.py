@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -9,7 +10,14 @@ from datetime import datetime, timezone
 
 import click
 
-from qwenops.errors import QwenopsError
+from qwenops.errors import PartMissing, QwenopsError
+
+_SYSTEM_HELP = {
+    errno.ENOSPC: "free some room there, and run it again",
+    errno.EISDIR: "name a file, not a folder",
+    errno.EROFS: "that place is read-only: set QWENOPS_HOME to a folder of yours",
+    errno.EACCES: "the rights of that place forbid it",
+}
 
 
 def report(error: BaseException, *, debug: bool) -> int:
@@ -32,6 +40,10 @@ def report(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, QwenopsError):
         _say(error)
         return error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename else ""
+        _say(PartMissing(f"{error.strerror}{place}", do=_SYSTEM_HELP.get(error.errno or 0, ())))
+        return PartMissing.exit_code
     _unforeseen(error)
     return 1
 

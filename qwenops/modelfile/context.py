@@ -16,8 +16,10 @@ from qwenops.modelfile.families import (
     family_of,
     hints,
     mode_of,
+    named_mode,
     prompts,
     requires,
+    switches,
 )
 from qwenops.modelfile.sampling import Sampling, sampling
 from qwenops.modelfile.types import Message, Mode
@@ -100,6 +102,11 @@ def context_for(
     For "ocr" an answer without an end is capped, since that is where models loop: at 8192 tokens, or half of num_ctx.
     """
     family = family_of(model)
+    own = named_mode(model)
+    if mode and own and mode != own and not switches(family):
+        raise BadInput(
+            f"{model.name} is the {own} model of its family; --mode is for one that can do both", do="leave --mode out"
+        )
     mode = mode or mode_of(model)
     if task == "ocr" and num_predict is None:
         num_predict = min(OCR_ANSWER_TOKENS, num_ctx // 2)

@@ -67,12 +67,25 @@ def mode_of(model: Model) -> Mode:
 
     Ollama asks a model that can think to do so unless the request says "think": false (server/routes.go, 0.32.14).
     """
+    named = named_mode(model)
+    if named:
+        return named
+    return "thinking" if family_of(model) in ("qwen3", "qwen3.5", "qwen3.6", "qwen3.8") else "instruct"
+
+
+def named_mode(model: Model) -> Mode | None:
+    """The mode that the model's own name says it was trained for; None where the name is silent."""
     names = _names(model).lower()
+    if "non-thinking" in names:
+        return "instruct"
     if "thinking" in names:
         return "thinking"
-    if "instruct" in names or "non-thinking" in names:
-        return "instruct"
-    return "thinking" if family_of(model) in ("qwen3", "qwen3.5", "qwen3.6", "qwen3.8") else "instruct"
+    return "instruct" if "instruct" in names else None
+
+
+def switches(family: str) -> bool:
+    """Whether a model of the family thinks or not as each request says."""
+    return bool(_facts(family).get("switches"))
 
 
 def chat_format(family: str, mode: Mode, *, has_chat_template: bool = True) -> ChatFormat:

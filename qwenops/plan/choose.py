@@ -9,7 +9,9 @@ from typing import Any
 from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Machine
 from qwenops.memory.types import KV_TYPES
+from qwenops.model.image_tokens import CELL_PIXELS
 from qwenops.model.types import Model
+from qwenops.plan.fit import HOST_SHARE
 from qwenops.plan.ground import Ground, ground
 from qwenops.plan.nearest import nearest
 from qwenops.plan.profile import CONTEXT_STEP
@@ -82,7 +84,7 @@ def plan(
         rejected=tuple(rejected),
         nearest=() if pick is not None else suggestions,
         reasons=_reasons(chosen, scene) if chosen else (),
-        notes=scene.ground.notes,
+        notes=(*scene.ground.notes, *_blind(starts, scene)),
         devices=tuple(_device_entry(d, scene.ground) for d in scene.ground.devices),
     )
 
@@ -121,7 +123,8 @@ def _picked(pick: int, chosen: Judged | None, suggestions: tuple[Other, ...], sc
     if chosen is not None:
         raise BadInput("--pick chooses among suggestions, and there are none: the plan fits", do="leave --pick out")
     if not 1 <= pick <= len(suggestions):
-        raise BadInput(f"there is no suggestion {pick}", do=f"--pick takes 1 to {len(suggestions)}")
+        there = f"--pick takes 1 to {len(suggestions)}" if suggestions else "there are none: take a smaller quant"
+        raise BadInput(f"there is no suggestion {pick}", do=there)
     other = suggestions[pick - 1].judged
     confirmed = scene.weigh(other.choice, scene.best)
     if other.choice.num_gpu is not None:
@@ -129,25 +132,46 @@ def _picked(pick: int, chosen: Judged | None, suggestions: tuple[Other, ...], sc
     return scene.confirm(other)
 
 
+def _blind(starts: Sequence[Choice], scene: Scene) -> tuple[str, ...]:
+    """A word where the task has pictures and the model has no eyes."""
+    first = starts[0].model
+    if scene.profile.images == 0 or scene.wish.images == 0 or first.projector or first.inline_vision:
+        return ()
+    if first.architecture in CELL_PIXELS:
+        return (
+            f"no projector (mmproj) lies beside {first.path.name}: planned without pictures; name it with --mmproj",
+        )
+    if scene.profile.name == "chat":
+        return ()
+    return (f"{first.name} ({first.architecture}) cannot see: planned without the pictures of {scene.profile.name}",)
+
+
 def _closest(judged: list[Judged]) -> Fits:
     return "too close" if any(j.fits == "too close" for j in judged) else "no"
 
 
 def _why_not(judged: Judged, scene: Scene) -> str:
-    """What it would need, what there is, and the largest context that it would have run with."""
+    """What the fullest place would need, what is free there, and the largest context it would have run with."""
     settings = judged.choice.settings
-    if not scene.ground.devices:
-        total, free = judged.need.host.total_bytes, scene.ground.host.available_bytes
-        return f"needs {human(total)} of {human(free)} host memory with num_ctx {settings.num_ctx}"
-    said = f"needs {human(judged.need.total_device_bytes)} of {human(scene.ground.free_bytes)}"
-    said += f" with num_ctx {settings.num_ctx}"
+    said = f"{_tightest(judged, scene)} with num_ctx {settings.num_ctx}"
     if judged.fits == "too close":
         return f"{said}: inside the band, not promised"
-    if scene.wish.num_ctx is None:
+    if scene.wish.num_ctx is None and scene.ground.devices:
         most = largest_context(judged.choice, scene, low=CONTEXT_STEP, high=settings.num_ctx)
         if most:
             return f"{said}; num_ctx {most} would fit, too small for the task"
     return said
+
+
+def _tightest(judged: Judged, scene: Scene) -> str:
+    """'needs 12.28 GiB of 11.36 GiB', naming the place where it is not the only one."""
+    device = next((d for d in judged.need.devices if d.name == judged.tightest), None)
+    if device is None:
+        host = scene.ground.host
+        usable = f"{HOST_SHARE:.0%} of the {human(host.available_bytes)} that are free"
+        return f"needs {human(judged.need.host.total_bytes)} of host memory, {usable} may be used,"
+    where = f" on {device.name}" if len(judged.need.devices) > 1 else ""
+    return f"needs {human(device.total_bytes)} of {human(device.free_bytes)}{where}"
 
 
 def _second_to(judged: Judged, chosen: Judged) -> str:
@@ -175,14 +199,17 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
     if scene.wish.num_ctx and scene.wish.num_ctx > trained:
         said.append(f"--ctx {scene.wish.num_ctx} is above the {trained} that the model was trained for")
     if scene.ground.devices:
-        said.append(f"{choice.model.quant}: the best given quant that fits with that context")
+        whole = need.layers.on_device == need.layers.total and not choice.server_settings
+        said.append(
+            f"{choice.model.quant}: " + ("the best given quant that fits with that context" if whole else "as picked")
+        )
     else:
         said.append("no device is there: everything runs on the CPU from host memory")
     if choice.num_gpu is not None and choice.num_gpu >= need.layers.total:
-        reserve = max((d.reserve_bytes for d in need.devices), default=0)
+        wanted = sum(d.total_bytes + d.reserve_bytes for d in need.devices)
         said.append(
-            f"num_gpu {choice.num_gpu}: everything fits, but Ollama keeps {human(reserve)} free beside it and would "
-            "move layers to the CPU; naming every layer switches that off"
+            f"num_gpu {choice.num_gpu}: everything fits, but Ollama's own fit would want {human(wanted)} free and move "
+            "layers to the CPU; naming every layer switches it off"
         )
     elif choice.num_gpu is not None:
         said.append(f"num_gpu {choice.num_gpu} of {need.layers.total}: the rest runs on the CPU")

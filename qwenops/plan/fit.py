@@ -31,7 +31,8 @@ def judge(
     """
     device_slacks = [_slack(need, d, headroom_bytes) for d in need.devices]
     slacks = [*device_slacks, _host_slack(need, host)]
-    worst_high = min(high for high, _ in slacks)
+    places = [*(d.name for d in need.devices), "host"]
+    worst_high, tightest = min((high, place) for (high, _), place in zip(slacks, places, strict=True))
     worst_low = min(low for _, low in slacks)
     fits: Fits = "yes" if worst_high >= 0 else "no" if worst_low < 0 else "too close"
     keeps = all(_runtime_keeps(d, warmup_saving(d)) for d in need.devices)
@@ -43,6 +44,7 @@ def judge(
         short_bytes=max(0, -worst_high),
         spare_bytes=max(0, spare),
         runtime_keeps_all=keeps,
+        tightest=tightest,
     )
 
 

@@ -9,6 +9,7 @@ from itertools import combinations
 from qwenops.memory.types import LoadSettings
 from qwenops.plan.search import Scene, refit
 from qwenops.plan.types import Choice, Other
+from qwenops.units import human
 
 IMAGE_STEPS = (2048, 1024)
 ENOUGH = 3
@@ -43,10 +44,17 @@ def nearest(choices: tuple[Choice, ...], scene: Scene) -> tuple[Other, ...]:
                 found.append(hit)
     split = max(
         (other for choice in choices if (other := _split(choice, scene))),
-        key=lambda other: other.judged.need.layers.on_device / other.judged.need.layers.total,
+        key=_on_device_share,
         default=None,
     )
     return (*found[:ENOUGH], split) if split else tuple(found[:ENOUGH])
+
+
+def _on_device_share(other: Other) -> float:
+    """The share of the weights that stays on devices."""
+    need = other.judged.need
+    on_devices = sum(d.weights_bytes for d in need.devices)
+    return on_devices / max(1, on_devices + need.host.weights_bytes)
 
 
 def _first_fit(choice: Choice, together: tuple[Way, ...], scene: Scene) -> Other | None:
@@ -119,12 +127,15 @@ def _split(choice: Choice, scene: Scene) -> Other | None:
         return None
     judged = scene.weigh(refit(choice, scene, replace(choice.settings, gpu_layers="auto")), scene.quick)
     layers = judged.need.layers
-    if judged.fits != "yes" or not 0 < layers.on_device < layers.total:
+    if judged.fits != "yes" or not layers.on_device:
         return None
+    if layers.on_device < layers.total:
+        why = f"{layers.on_device} of {layers.total} layers on the device, as Ollama would split them"
+        return Other(judged, why=why, cost="generation slows with every layer on the CPU (not measured here)")
     return Other(
         judged,
-        why=f"{layers.on_device} of {layers.total} layers on the device, as Ollama would split them",
-        cost="generation slows with every layer on the CPU (not measured here)",
+        why=f"experts on the CPU ({human(judged.need.host.weights_bytes)}), as Ollama would split them",
+        cost="generation slows with every expert that is read from host memory (not measured here)",
     )
 
 

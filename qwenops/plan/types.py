@@ -66,7 +66,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Judged:
-    """A choice with its need and the verdict. `short_bytes` is what the fullest device lacks (0 when it fits)."""
+    """A choice with its need and the verdict.
+
+    `short_bytes` is what the fullest place lacks (0 when it fits), `tightest` that place: a device's name or "host".
+    """
 
     choice: Choice
     need: Need
@@ -74,6 +77,7 @@ class Judged:
     short_bytes: int = 0
     spare_bytes: int = 0
     runtime_keeps_all: bool = True
+    tightest: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Other:
             **self.judged.choice.as_data(self.judged.need.layers.on_device),
             "fits": self.judged.fits,
             "total_device_bytes": self.judged.need.total_device_bytes,
+            "total_host_bytes": self.judged.need.host.total_bytes,
             "short_bytes": self.judged.short_bytes,
             "layers": asdict(self.judged.need.layers),
             "why": self.why,

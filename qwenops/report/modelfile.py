@@ -11,12 +11,10 @@ if TYPE_CHECKING:
 
 def modelfile_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The Modelfile itself, so that it can be piped into a file; or where it was written."""
-    from rich.text import Text
-
     if data["written"]:
-        yield Text(f"{data['written']}")
+        yield f"{data['written']}\n"
         return
-    yield Text(data["text"].rstrip("\n"), overflow="ignore", no_wrap=True)
+    yield data["text"]
 
 
 def check_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -1,4 +1,4 @@
-"""The need as a table: a row a device, the host apart, the band and the source at the end; and rungs side by side."""
+"""The need as a table: a row a part, a column a place, the edges and the source at the end; and rungs side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwenops.report.tables import amount, grid, size_unit
-from qwenops.units import human, mib
+from qwenops.units import gib, human, mib
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,23 +29,22 @@ def need_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(headline(model), style="bold")
     yield Text(said_settings(settings))
     yield Text("")
-    rows = [(d["name"], d) for d in data["devices"]] + [("host", data["host"])]
-    unit, _ = size_unit(max(row["total_bytes"] for _, row in rows))
-    shown = [p for p in PARTS if any(row.get(f"{p}_bytes") for _, row in rows)]
-    header = [unit, *("KV" if p == "kv" else p for p in shown), "total"]
-    if data["devices"]:
-        header.append("free")
-    body = []
-    for name, row in rows:
-        cells = [name, *(amount(row.get(f"{p}_bytes", 0), unit) for p in shown), amount(row["total_bytes"], unit)]
-        if data["devices"]:
-            cells.append(amount(row.get("free_bytes", 0), unit))
-        body.append(cells)
-    yield grid(header, body)
+    places = [(d["name"], d) for d in data["devices"]] + [("host", data["host"])]
+    unit, _ = size_unit(max(place["total_bytes"] for _, place in places))
+    shown = [p for p in PARTS if any(place.get(f"{p}_bytes") for _, place in places)]
+    body = [
+        ["KV" if p == "kv" else p, *(amount(place.get(f"{p}_bytes", 0), unit) for _, place in places)] for p in shown
+    ]
+    body.append(["total", *(amount(place["total_bytes"], unit) for _, place in places)])
+    free = [*(d["free_bytes"] for d in data["devices"]), data["host_available_bytes"]]
+    body.append(["free", *(amount(n_bytes, unit) for n_bytes in free)])
+    yield grid([unit, *(name for name, _ in places)], body)
     yield Text("")
     if data["devices"]:
         yield Text(verdict_line(data))
         yield Text(f"{layers['on_device']} of {layers['total']} layers on devices")
+    else:
+        yield Text(f"{human(data['host']['total_bytes'])} of host memory: {verdict_word(data)}")
     yield Text(f"source: {SAID_BY.get(data['rung'], data['rung'])}{_mixed(data)}", style="dim")
 
 
@@ -66,7 +65,7 @@ def compare_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     body += _compared("host", [a["host"] for a in answers])
     if answers[0]["devices"]:
         body.append(["all devices", *(mib(a["total_device_bytes"]) for a in answers)])
-        body.append(["band", *(f"±{mib(_spread(a))}" for a in answers)])
+        body.append(["band", *(_band(a) for a in answers)])
         body.append(["layers on them", *(f"{a['layers']['on_device']}/{a['layers']['total']}" for a in answers)])
     yield grid(["MiB", *(SHORT[a["rung"]] for a in answers)], body)
     if borrowed := [line for a in answers for line in _borrowed(a)]:
@@ -109,18 +108,32 @@ def said_settings(settings: Mapping[str, Any]) -> str:
 
 
 def verdict_line(data: Mapping[str, Any]) -> str:
-    """The device total with its band, against what is free."""
-    total, band = data["total_device_bytes"], data["band_bytes"]
+    """What the devices hold, between which edges, and whether each place holds its share."""
     free = sum(d["free_bytes"] for d in data["devices"])
-    said = f"{human(total)} ±{human(_spread(data))} on devices, {human(free)} free"
-    if band["high"] <= free:
-        return f"{said}: fits"
-    return f"{said}: {'too close to say' if band['low'] <= free else 'does not fit'}"
+    said = f"{human(data['total_device_bytes'])} on devices ({edges(data)}), {human(free)} free"
+    return f"{said}: {verdict_word(data)}"
 
 
-def _spread(data: Mapping[str, Any]) -> int:
+def verdict_word(data: Mapping[str, Any]) -> str:
+    """'fits', or which place is too small."""
+    if data["fits"] == "yes":
+        return "fits"
+    place = "" if data["tightest"] != "host" and len(data["devices"]) == 1 else f" on {data['tightest']}"
+    return f"too close to say{place}" if data["fits"] == "too close" else f"does not fit{place}"
+
+
+def edges(data: Mapping[str, Any]) -> str:
+    """Between which edges the device total lies: '10.84 to 11.29 GiB'."""
+    low, high = data["band_bytes"]["low"], data["band_bytes"]["high"]
+    if high < 1024**3:
+        return f"{mib(low)} to {mib(high)} MiB"
+    return f"{gib(low)} to {gib(high)} GiB"
+
+
+def _band(data: Mapping[str, Any]) -> str:
+    """How far the total may be off, below and above: '-4.1 +1.4'."""
     total, band = data["total_device_bytes"], data["band_bytes"]
-    return int(max(band["high"] - total, total - band["low"]))
+    return f"-{mib(total - band['low'])} +{mib(band['high'] - total)}"
 
 
 def _mixed(data: Mapping[str, Any]) -> str:

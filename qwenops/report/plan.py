@@ -104,8 +104,8 @@ def sum_line(need: Mapping[str, Any]) -> str:
     said = f"{'  '.join(parts)}  = {total / scale:.{digits}f} {unit}"
     if need["devices"]:
         free = sum(d["free_bytes"] for d in need["devices"])
-        spread = max(need["band_bytes"]["high"] - total, total - need["band_bytes"]["low"])
-        said += f" of {free / scale:.{digits}f}  ±{spread / scale:.{digits}f}"
+        low, high = (need["band_bytes"][edge] / scale for edge in ("low", "high"))
+        said += f" of {free / scale:.{digits}f}  ({low:.{digits}f} to {high:.{digits}f})"
     else:
         said += " of host memory"
     return f"{said}  {SAID_BY.get(need['rung'], need['rung'])}"
@@ -129,7 +129,8 @@ def other_line(other: Mapping[str, Any]) -> str:
 
 def suggestion_line(other: Mapping[str, Any]) -> str:
     """A way out: what is given up, the size, what it costs, the server setting it rests on."""
-    said = f"{other['quant']}, {other['why']}, num_ctx {other['num_ctx']}: {human(other['total_device_bytes'])}"
+    size = other["total_device_bytes"] or other["total_host_bytes"]
+    said = f"{other['quant']}, {other['why']}, num_ctx {other['num_ctx']}: {human(size)}"
     if other["cost"]:
         said += f"; {other['cost']}"
     settings = ", ".join(f"{k}={v}" for k, v in other["server_settings"].items())

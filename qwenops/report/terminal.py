@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 View = Callable[[Mapping[str, Any]], Iterable["RenderableType"]]
+"""Draws a result. A plain string is printed to the letter, neither wrapped nor trimmed."""
 
 # schema name without version -> module and function
 VIEWS: dict[str, tuple[str, str]] = {
@@ -49,10 +50,13 @@ def render(result: Result, *, width: int | None = None) -> None:
     import click
     from rich.console import Console
 
-    width = width or (None if sys.stdout.isatty() else 100)
+    width = width or (None if sys.stdout and sys.stdout.isatty() else 100)
     console = Console(width=width, highlight=False, emoji=False, markup=False)
-    with console.capture() as drawn:
-        for part in view_of(result.schema)(result.data):
+    for part in view_of(result.schema)(result.data):
+        if isinstance(part, str):
+            click.echo(part, nl=False)
+            continue
+        with console.capture() as drawn:
             console.print(part)
-    # Tables fill their width with blanks, which a log file or a paste should not carry.
-    click.echo(re.sub(r"[ ]+$", "", drawn.get(), flags=re.MULTILINE), nl=False)
+        # Tables fill their width with blanks, which a log file or a paste should not carry.
+        click.echo(re.sub(r"[ ]+$", "", drawn.get(), flags=re.MULTILINE), nl=False)

@@ -21,7 +21,7 @@ def up_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield from chosen_view(data["plan"])
     if data["dry_run"]:
         yield Text("")
-        yield Text(data["modelfile"]["text"].rstrip())
+        yield data["modelfile"]["text"]
         yield Text("")
         yield Text(f"Would register {data['name']}. Nothing was changed.", style="bold")
         return

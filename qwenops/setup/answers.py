@@ -10,7 +10,7 @@ from qwenops.machine.types import Device, Machine
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
 from qwenops.plan.ground import Ground
-from qwenops.plan.types import Plan, Wish, model_entry
+from qwenops.plan.types import Choice, Plan, Wish, model_entry
 from qwenops.result import Result
 from qwenops.runtime.types import Runtime
 from qwenops.setup.given import Given, only_one, variants
@@ -55,9 +55,25 @@ class _Question:
         )
 
     def as_data(self, answer: Need) -> dict[str, Any]:
-        """An answer as plain JSON values, with what each device is."""
+        """An answer as plain JSON values, with what each device is and whether everything finds its place."""
+        from qwenops.memory.reserve import warmup_saving
+        from qwenops.plan.fit import judge
+
+        judged = judge(
+            Choice(self.model, self.settings, images=0),
+            answer,
+            host=self.ground.host,
+            headroom_bytes=0,
+            warmup_saving=lambda device: warmup_saving(self.model, self.settings, device),
+        )
         descriptions = {d.name: d.description for d in self.ground.devices}
         data = answer.as_data(model_entry(self.model))
+        data |= {
+            "fits": judged.fits,
+            "tightest": judged.tightest,
+            "runtime_keeps_all": judged.runtime_keeps_all,
+            "host_available_bytes": self.ground.host.available_bytes,
+        }
         for row in data["devices"]:
             row["description"] = descriptions.get(row["name"], "")
         return data
@@ -227,12 +243,9 @@ def _known(rung: str) -> Any:
 
 
 def _layers(text: str, has_devices: bool) -> Any:
-    if not has_devices:
-        return 0
-    if text in {"all", "auto"}:
-        return text
-    if text.isdigit():
-        return int(text)
+    if text in {"all", "auto"} or text.isdigit():
+        layers: Any = int(text) if text.isdigit() else text
+        return layers if has_devices else 0
     raise BadInput(f"--gpu-layers {text!r} is not a number of layers", do="--gpu-layers all, auto or a number")
 
 

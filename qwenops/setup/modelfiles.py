@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qwenops import __version__
-from qwenops.errors import DoesNotFit
+from qwenops.errors import BadInput, DoesNotFit
 from qwenops.plan.types import Judged, Plan
 from qwenops.result import Result
 from qwenops.setup.answers import make_plan, plan_as_result
@@ -103,6 +103,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file in one step: the old one stays whole until the new one is."""
     import os
 
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder", do=f"name a file, such as {path / 'Modelfile'}")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

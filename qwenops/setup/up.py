@@ -17,6 +17,7 @@ from qwenops.ollama.types import Progress, silent
 from qwenops.paths import data_dir
 from qwenops.plan.types import Judged, Plan
 from qwenops.result import Result
+from qwenops.runtime.names import checked_name
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.given import Given, must_be_here
@@ -60,6 +61,8 @@ def up_result(
     ServerDown when there is no server to load with, unless loading was not asked for.
     """
     must_be_here((*paths, mmproj), "up")
+    if options.name:
+        checked_name(options.name)
     made, machine, runtime = make_plan(paths, mmproj, gpu=None, task=options.task, **options.pins)
     if made.chosen is None:
         return plan_as_result(made, machine, runtime)
@@ -75,6 +78,8 @@ def up_result(
     text = modelfile_text(made, mode=options.mode, system=options.system, template=options.template)
     story = _Story(made, machine, runtime, made.chosen, name, text, options)
     if options.dry_run:
+        if runtime.reachable or runtime.store:
+            story.register(progress)
         return story.result()
     say(f"registering {name}: the weights are read once for their digest")
     story.register(progress)
@@ -117,10 +122,13 @@ class _Story:
             via=self.options.via,  # type: ignore[arg-type]
             copy=self.options.copy,
             replace=self.options.replace,
+            dry_run=self.options.dry_run,
             progress=progress,
         )
-        self.registered = registered_entry(done)
+        self.registered = registered_entry(done, dry_run=self.options.dry_run)
         self.notes += done.notes
+        if self.options.dry_run:
+            return
         if done.changed or not self.modelfile.exists():
             write_whole(self.modelfile, self.text)
             with history.open() as kept:

@@ -149,6 +149,58 @@ def test_plan_as_json_has_the_promised_envelope_and_exit_code(tmp_path: Path) ->
     assert none.data["choice"] is None
 
 
+def test_a_modelfile_on_stdout_is_the_modelfile_to_the_letter(tmp_path: Path) -> None:
+    file = write_text(tmp_path / "Qwen3VL-8B-Instruct-Q4_K_M.gguf", TEXT["qwen3-vl-8b"])
+    write_vision(tmp_path / "mmproj-Qwen3VL-8B-Instruct-F16.gguf", VISION["qwen3-vl-8b"])
+    command = ("render", file, "--for", "ocr", "--gpu", "24GiB")
+    shown = qwenops(*command)
+    written = tmp_path / "Modelfile"
+    assert qwenops(*command, "-o", written).code == 0
+    assert shown.out == written.read_text()
+    assert qwenops("check", written).code == 0
+
+
+def test_a_need_that_overflows_one_of_two_cards_does_not_fit(tmp_path: Path) -> None:
+    file = write_text(tmp_path / "Qwen3VL-8B-Instruct-Q6_K.gguf", TEXT["qwen3-vl-8b"], "Q6_K")
+    write_vision(tmp_path / "mmproj-Qwen3VL-8B-Instruct-F16.gguf", VISION["qwen3-vl-8b"])
+    answer = qwenops("need", file, "--gpu", "cuda:6GiB,cuda:6GiB", "--ctx", 8192, "--json")
+    data = answer.data
+    assert data["fits"] == "no"
+    assert data["tightest"] == "CUDA0"
+    assert data["total_device_bytes"] < sum(d["free_bytes"] for d in data["devices"])
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("render", "MODEL", "--gpu", "24GiB", "-o", "FOLDER"), 2, "is a folder"),
+        (("render", "MODEL", "--gpu", "24GiB", "--mode", "thinking"), 2, "--mode is for one that can do both"),
+        (("up", "MODEL", "--name", "a b", "--dry-run"), 2, "'a b'"),
+        (("need", "MODEL", "--gpu", "none", "--gpu-layers", "abc"), 2, "'abc'"),
+    ],
+)
+def test_what_cannot_be_done_with_a_good_model_is_said_by_name(
+    tmp_path: Path, args: tuple[str, ...], code: int, said: str
+) -> None:
+    file = write_text(tmp_path / "Qwen2.5-1.5B-Instruct-Q4_K_M.gguf", TEXT["qwen2.5-1.5b"])
+    stand_in = {"MODEL": str(file), "FOLDER": str(tmp_path)}
+    answer = qwenops(*(stand_in.get(a, a) for a in args))
+    assert (answer.code, said in answer.err) == (code, True), answer.err
+
+
+def test_a_full_disk_under_stdout_is_a_line() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m qwenops machine --gpu 8GiB > /dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_text_goes_to_stdout_without_colour_and_stays_within_100_columns(tmp_path: Path) -> None:
     file = write_text(tmp_path / "qwen3-4b-Q4_K_M.gguf", TEXT["qwen3-4b"])
     answer = qwenops("plan", file, "--gpu", "RTX 3060 12GB")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from qwenops.errors import BadInput
 from qwenops.model.types import Header, Model, Projector
 from qwenops.modelfile.context import context_for
 from qwenops.modelfile.data import load
@@ -152,6 +153,9 @@ def test_the_context_of_a_model() -> None:
     assert context_for(given, "ocr", num_ctx=8192).num_predict == 4096, "never more than half the context"
     assert context_for(given, "ocr", num_ctx=8192, num_predict=100).num_predict == 100
     assert context_for(given, "chat", num_ctx=8192).num_predict is None
-    assert context_for(given, "ocr", num_ctx=8192, mode="thinking").format.renderer == "qwen3-vl-thinking"
+    unnamed = model("qwen3vl", "Qwen3 VL 8B")
+    assert context_for(unnamed, "ocr", num_ctx=8192, mode="thinking").format.renderer == "qwen3-vl-thinking"
+    with pytest.raises(BadInput, match="is the instruct model of its family"):
+        context_for(given, "ocr", num_ctx=8192, mode="thinking")
     blind = context_for(replace(given, projector=None), "ocr", num_ctx=20480, images=2, image_tokens=4096)
     assert (blind.images, blind.image_tokens, blind.prompts, blind.hints) == (0, 0, (), ())

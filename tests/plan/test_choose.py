@@ -177,6 +177,22 @@ def test_an_unknown_task_names_the_nearest() -> None:
     assert caught.value.do == ("--for ocr",)
 
 
+def test_a_mixture_of_experts_is_offered_with_its_experts_on_the_cpu() -> None:
+    answer = made(variants("qwen3-30b-a3b", "Q4_K_M"), "16GiB", "chat")
+    assert answer.fits == "no"
+    (offer,) = [o for o in answer.nearest if "experts on the CPU" in o.why]
+    assert offer.judged.need.host.weights_bytes > GIB
+
+
+def test_a_vision_model_without_its_projector_is_not_planned_in_silence() -> None:
+    blind = made(variants("qwen3-vl-4b", "Q4_K_M"), "16GiB", "ocr")
+    assert any("--mmproj" in note for note in blind.notes)
+    text = made(variants("qwen3-4b", "Q4_K_M"), "16GiB", "ocr")
+    assert any("cannot see" in note for note in text.notes)
+    seeing = made(variants("qwen3-vl-4b", "Q4_K_M", vision="qwen3-vl-4b"), "16GiB", "ocr")
+    assert not any("see" in note or "--mmproj" in note for note in seeing.notes)
+
+
 def test_two_cards_share_what_one_cannot_hold() -> None:
     one = made(variants("qwen3-vl-8b", "Q8_0", vision="qwen3-vl-8b"), "cuda:8GiB")
     two = made(variants("qwen3-vl-8b", "Q8_0", vision="qwen3-vl-8b"), "cuda:8GiB,cuda:8GiB")
