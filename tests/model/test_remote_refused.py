@@ -330,6 +330,13 @@ def test_a_host_elsewhere_is_reached_through_the_proxy_of_the_environment(
             read_one("https://other.example/m.gguf")
 
 
+def test_a_cache_that_cannot_be_written_is_named(host: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("QWENOPS_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(PartMissing, match="a header cannot be kept in"):
+        read_one(host.file("/m.gguf", model_file(tmp_path / "m.gguf")))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 def test_the_largest_vocabularies_take_little_memory(host: Web, tmp_path: Path) -> None:
     """Strings up to the bound of a header: refused or read within 256 MB, in a process of its own."""
