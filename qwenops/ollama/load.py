@@ -13,15 +13,17 @@ from qwenops.machine.types import Device
 from qwenops.memory.probe_log import LoadLines, parse_load_log
 from qwenops.memory.types import Layers
 from qwenops.ollama import serverlog
+from qwenops.ollama.runners import nameless, sharing
 from qwenops.ollama.types import Progress, silent
 from qwenops.runtime.client import Client
-from qwenops.runtime.names import checked_name, parse_name
+from qwenops.runtime.names import Name, checked_name
 from qwenops.runtime.types import LoadedModel, Runtime
 from qwenops.runtime.wire import ServerRefused
 
 _CLIP_BACKEND = re.compile(r"CLIP using (\S+) backend")
 _PROJECTOR_MOVED = re.compile(r'msg="disabling multimodal projector offload" reason="?([^"\n]*?)"? model=')
 _LOAD_LIMIT_S = 1800.0
+_REMOVED_LEAVES_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,14 @@ def load_alone(
 ) -> Loaded:
     """Load a model afresh and say what it took.
 
-    The model itself is unloaded first, so that the load is seen from its start; other models stay unless `alone`,
-    and are named. It stays loaded afterwards, for the server's own time, unless `keep` is off. Raises ServerDown,
-    BadInput for an unknown name, and CheckFailed with the server's words when it cannot be loaded.
+    The model itself is unloaded first, under whatever name its weights are loaded, so that the load is seen from its
+    start; other models stay unless `alone`, and are named. It stays loaded afterwards, for the server's own time,
+    unless `keep` is off. Raises ServerDown, BadInput for what is no name, and CheckFailed with the server's words when
+    it cannot be loaded.
     """
     wanted = checked_name(name)
     client = Client(runtime.url)
-    for other in client.ps():
-        if alone or parse_name(other.name).folded == wanted.folded:
-            # One that was removed while it was loaded cannot be named any more: it leaves in its own time.
-            with contextlib.suppress(ServerRefused):
-                client.unload(other.name)
+    _make_way(client, wanted, alone=alone)
     others = tuple(m.name for m in client.ps())
     before = _used_bytes(runtime)
     place = serverlog.mark(runtime)
@@ -79,7 +78,7 @@ def load_alone(
         text, _ = serverlog.lines_since(place)
         raise _why_not(wanted.short, refused, parse_load_log(text)) from None
     seconds = time.monotonic() - started
-    model = next((m for m in client.ps() if parse_name(m.name).folded == wanted.folded), None)
+    model = next(iter(sharing(client, wanted, client.ps())), None)
     if model is None:
         raise CheckFailed(f"{wanted.short} was loaded and is gone again", do="ollama ps")
     after = _used_bytes(runtime)
@@ -88,7 +87,7 @@ def load_alone(
     if lines is not None and not lines.complete:
         lines, missing = None, "the log shows no buffers of this load"
     if not keep:
-        client.unload(wanted.short)
+        client.unload(wanted.short, shown_as=model.name)
     clip = _CLIP_BACKEND.findall(text)
     moved = _PROJECTOR_MOVED.findall(text)
     return Loaded(
@@ -101,6 +100,26 @@ def load_alone(
         gained_bytes={key: after[key] - used for key, used in before.items() if key in after},
         others=others,
     )
+
+
+def _make_way(client: Client, wanted: Name, *, alone: bool) -> None:
+    """Take the wanted weights out of memory, whatever name they were loaded by, and with `alone` all others too."""
+    loaded = client.ps()
+    own = sharing(client, wanted, loaded)
+    for one in own:
+        with contextlib.suppress(ServerRefused):
+            client.unload(wanted.short, shown_as=one.name)
+    rest = tuple(m for m in loaded if m not in own)
+    removed = nameless(client, rest) if rest else ()
+    if removed:
+        # One that was removed while it was loaded may have the wanted weights: then it leaves by the wanted name.
+        # Else it leaves in its own time.
+        with contextlib.suppress(CheckFailed):
+            client.unload(wanted.short, shown_as=removed[0].name, wait_s=_REMOVED_LEAVES_S)
+    for other in rest if alone else ():
+        if other not in removed:
+            with contextlib.suppress(ServerRefused):
+                client.unload(other.name)
 
 
 def _used_bytes(runtime: Runtime) -> dict[str, int]:

@@ -13,6 +13,7 @@ from qwenops.memory.types import Need
 from qwenops.model.types import Model
 from qwenops.ollama.load import Loaded, load_alone
 from qwenops.ollama.types import Progress, silent
+from qwenops.runtime.names import parse_name
 from qwenops.runtime.types import Runtime
 from qwenops.units import MIB, human
 
@@ -133,6 +134,8 @@ def verify(name: str, runtime: Runtime, need: Need | None, loaded: Loaded) -> Ve
         checks += [c for c in (_projector(name, need, loaded), _flash(need, loaded)) if c]
         checks.append(_memory(name, need, loaded, predicted, measured))
     notes = []
+    if parse_name(loaded.model.name).folded != parse_name(name).folded:
+        notes.append(f"the server shows it as {loaded.model.name}: both names have the same weights")
     if loaded.log_missing:
         notes.append(f"{loaded.log_missing}: layers and buffers were not seen, only what /api/ps says")
     if loaded.others:

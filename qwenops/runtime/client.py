@@ -159,16 +159,19 @@ class Client:
         """Load a model without asking it anything (an empty prompt)."""
         return self.generate(name, "", options=options, keep_alive=keep_alive, timeout_s=timeout_s)
 
-    def unload(self, name: str, *, wait_s: float = 30.0) -> None:
-        """Take a model out of memory and wait until it is gone. Raises CheckFailed when it stays."""
+    def unload(self, name: str, *, shown_as: str | None = None, wait_s: float = 30.0) -> None:
+        """Take a model out of memory and wait until it is gone. Raises CheckFailed when it stays.
+
+        `shown_as` is the name that /api/ps has for it, where that is another name of the same weights.
+        """
         self.generate(name, "", keep_alive=0, timeout_s=max(self.quick_s, wait_s))
         deadline = time.monotonic() + wait_s
-        wanted = _shown(name)
+        wanted = _shown(shown_as or name)
         while any(_shown(m.name) == wanted for m in self.ps()):
             if time.monotonic() > deadline:
                 raise CheckFailed(
-                    f"{name} is still loaded {wait_s:g} s after it was told to leave (it may be answering)",
-                    do=f"ollama stop {name}",
+                    f"{shown_as or name} is still loaded {wait_s:g} s after it was told to leave (it may be answering)",
+                    do=f"ollama stop {shown_as or name}",
                 )
             time.sleep(0.1)
 

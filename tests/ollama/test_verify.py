@@ -237,6 +237,31 @@ def test_a_model_that_was_removed_while_loaded_does_not_stop_another(
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("first_is_removed", [False, True])
+def test_a_second_name_on_the_same_weights_is_loaded_afresh_and_seen(
+    start_server: Any, smollm: Path, first_is_removed: bool
+) -> None:
+    """Ollama answers a load by the runner that has these weights, and goes on to show the first name."""
+    server: OllamaServer = start_server(gpu=False)
+    runtime = replace(runtime_of(server), log_path=server.log_path)
+    for name, system in (("first", "Read."), ("second", "Count.")):
+        register(Spec(shards=(smollm,), parameters={"num_ctx": 256}, system=system), name, runtime)
+    client = Client(runtime.url)
+    client.load("first")
+    if first_is_removed:
+        client.delete("first")
+
+    verified = load_and_verify("second", runtime, None)
+
+    assert verified.ok
+    assert verified.loaded.model.name == "second:latest"
+    assert verified.loaded.lines is not None
+    assert verified.loaded.others == ()
+    load_and_verify("second", runtime, None, keep=False)
+    assert client.ps() == ()
+
+
+@pytest.mark.server
 @pytest.mark.vulkan
 def test_a_model_that_does_not_fit_the_software_gpu_is_found_out(
     ollama_server: OllamaServer, tiny_qwen3vl: TinyModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
