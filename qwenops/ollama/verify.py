@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from qwenops.errors import CheckFailed, QwenopsError
 from qwenops.history import store as history
 from qwenops.memory.measured import as_measured, device_key, runtime_key, settings_key
 from qwenops.memory.probe_log import LoadLines
@@ -13,7 +14,10 @@ from qwenops.memory.types import Need
 from qwenops.model.types import Model
 from qwenops.ollama.load import Loaded, load_alone
 from qwenops.ollama.types import Progress, silent
+from qwenops.ollama.watch import health
+from qwenops.runtime.client import Client
 from qwenops.runtime.names import parse_name
+from qwenops.runtime.store import read_manifest
 from qwenops.runtime.types import Runtime
 from qwenops.units import MIB, human
 
@@ -106,8 +110,10 @@ def load_and_verify(
     """Load a model and compare it with the plan's need; the prediction is in the history before the load begins.
 
     Without a need only what contradicts itself is wrong (layers left out of a device that was there). `model` names
-    the file for the history; without it nothing is recorded. Raises what load_alone raises.
+    the file for the history; without it nothing is recorded. A model whose file is no longer what its digest says is
+    not loaded: CheckFailed names the file. Raises what load_alone raises.
     """
+    _check_files(name, runtime, progress)
     row = None
     if need is not None and model is not None:
         row = _record_prediction(need, model, runtime)
@@ -123,6 +129,25 @@ def load_and_verify(
         with history.open() as known:
             known.finish_load(row, _measured(loaded, runtime), verified.ok and loaded.lines is not None)
     return verified
+
+
+def _check_files(name: str, runtime: Runtime, progress: Progress) -> None:
+    """Ollama loads whatever lies under a digest, and answers garbage from a file that was written over."""
+    store = runtime.store
+    if store is None:
+        return
+    try:
+        manifest = read_manifest(store, name)
+    except QwenopsError:
+        return  # the server may know it all the same, and says so itself where it does not
+    if not store.confirmed and manifest.digest not in {tag.digest for tag in Client(runtime.url).tags()}:
+        return  # a folder that may be another's: its files say nothing about the server's model
+    for file in health(store, manifest, progress=progress):
+        if file.state in ("changed", "missing"):
+            raise CheckFailed(
+                f"{manifest.name.short} was not loaded: {file.why}",
+                do=(f"qwenops remove {manifest.name.short}", "and register it again from a file that is whole"),
+            )
 
 
 def verify(name: str, runtime: Runtime, need: Need | None, loaded: Loaded) -> Verified:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from qwenops.errors import CheckFailed
 from qwenops.memory.probe_log import parse_load_log
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need
 from qwenops.model.read import read_model
+from qwenops.ollama.link import can_reflink
 from qwenops.ollama.load import Loaded
 from qwenops.ollama.register import register
 from qwenops.ollama.types import Spec
@@ -234,6 +237,27 @@ def test_a_model_that_was_removed_while_loaded_does_not_stop_another(
 
     assert verified.ok
     assert verified.loaded.others in ((), ("leaves:latest",))
+
+
+@pytest.mark.server
+def test_a_model_whose_file_was_overwritten_is_not_loaded_and_the_file_is_named(
+    start_server: Any, smollm: Path, tmp_path: Path
+) -> None:
+    runtime = runtime_of(start_server(gpu=False))
+    file = tmp_path / "model.gguf"
+    shutil.copyfile(smollm, file)
+    if can_reflink(file, tmp_path):
+        pytest.skip("this file system makes reflinks: an original cannot change its blob")
+    register(Spec(shards=(file,), parameters={"num_ctx": 256}), "written", runtime)
+    with file.open("r+b") as original:
+        original.seek(-1_000_000, os.SEEK_END)
+        original.write(b"other weights")
+
+    with pytest.raises(CheckFailed, match=rf"written:latest was not loaded: {file} was overwritten in place") as told:
+        load_and_verify("written", runtime, None)
+
+    assert told.value.do[0] == "qwenops remove written:latest"
+    assert Client(runtime.url).ps() == ()
 
 
 @pytest.mark.server
