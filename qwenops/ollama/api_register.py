@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenops.errors import BadInput, CheckFailed, PartMissing, ServerDown
+from qwenops.errors import BadInput, CheckFailed, PartMissing
 from qwenops.ollama import ledger
 from qwenops.ollama.contents import Contents, fingerprint
 from qwenops.ollama.digest import Digested, digest_file
 from qwenops.ollama.types import Progress, Registered
 from qwenops.runtime.client import Client, TaggedModel
 from qwenops.runtime.names import Name, parse_name
+from qwenops.runtime.silence import server_down
 from qwenops.runtime.store import ADAPTER, DRAFT
 from qwenops.runtime.types import Runtime
 from qwenops.runtime.wire import ServerRefused
@@ -34,7 +35,7 @@ def register(
 ) -> Registered:
     """Upload and create. See qwenops.ollama.register for what it raises; `why` says what ruled the store out."""
     if not runtime.reachable:
-        raise ServerDown(f"No Ollama answers at {runtime.url}", do="ollama serve")
+        raise server_down(runtime)
     client = Client(runtime.url)
     there = _tagged(client, name)
     made = ledger.made_here(runtime.url, name.short)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any
 
-from qwenops.errors import BadInput, NotAllowed, QwenopsError, ServerDown
+from qwenops.errors import BadInput, NotAllowed, QwenopsError
 from qwenops.ollama import ledger
 from qwenops.ollama.types import Listed, Progress, Shown, silent
 from qwenops.ollama.watch import health
 from qwenops.runtime.client import Client, TaggedModel
 from qwenops.runtime.names import Name, checked_name, parse_name
+from qwenops.runtime.silence import server_down
 from qwenops.runtime.store import (
     SYSTEM,
     TEMPLATE,
@@ -36,12 +38,12 @@ def list_models(runtime: Runtime, *, progress: Progress = silent) -> tuple[Liste
             listed = [_from_store(store, runtime, manifest, progress) for manifest in manifests]
             return tuple(sorted(listed, key=lambda model: model.name))
     if not runtime.reachable:
-        raise ServerDown(f"No Ollama answers at {runtime.url}, and no store was found", do="ollama serve")
+        raise server_down(runtime, "and no store was found")
     return tuple(sorted((_from_tags(tag, runtime) for tag in Client(runtime.url).tags()), key=lambda model: model.name))
 
 
 def show_model(runtime: Runtime, name: str, *, progress: Progress = silent) -> Shown:
-    """One model in full. Raises BadInput when there is none of that name."""
+    """One model in full. Raises BadInput when there is none of that name, ServerDown when nobody can be asked."""
     wanted = checked_name(name)
     store = runtime.store
     if store is not None:
@@ -49,8 +51,18 @@ def show_model(runtime: Runtime, name: str, *, progress: Progress = silent) -> S
             manifest = read_manifest(store, wanted)
             return _shown_from_store(store, runtime, manifest, progress)
     if not runtime.reachable:
-        raise BadInput(f"There is no model {wanted.short}, and no server to ask", do="qwenops list")
+        raise nobody_has(runtime, wanted)
     return _shown_from_server(runtime, wanted)
+
+
+def nobody_has(runtime: Runtime, name: Name) -> QwenopsError:
+    """The error for a model that was not found without a server: only a store that can be read says there is none."""
+    store = runtime.store
+    if store is not None:
+        manifests = store.path / "manifests"
+        if os.access(manifests if os.path.lexists(manifests) else store.path, os.R_OK | os.X_OK):
+            return BadInput(f"There is no model {name.short} in {store.path}", do="qwenops list")
+    return server_down(runtime, f"so whether it has a model {name.short} is not known")
 
 
 def _from_store(store: Store, runtime: Runtime, manifest: Manifest, progress: Progress) -> Listed:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from qwenops.errors import BadInput, CheckFailed, NotAllowed, ServerDown
+from qwenops.errors import BadInput, CheckFailed, NotAllowed
 from qwenops.ollama import api_register, place, store_register
 from qwenops.ollama.contents import Contents, open_contents
 from qwenops.ollama.types import Progress, Registered, Spec, silent
 from qwenops.runtime.client import Client
 from qwenops.runtime.names import checked_name
+from qwenops.runtime.silence import server_down
 from qwenops.runtime.store import list_manifests
 from qwenops.runtime.types import Runtime, Store
 from qwenops.units import human
@@ -98,7 +99,7 @@ def _listed_elsewhere(store: Store, runtime: Runtime) -> str:
 
 def _no_store(runtime: Runtime) -> Exception:
     if not runtime.reachable:
-        return ServerDown(f"No Ollama answers at {runtime.url}, and no store was found", do="ollama serve")
+        return server_down(runtime, "and no store was found")
     return CheckFailed(
         f"The store of the server at {runtime.url} is not on this machine ({runtime.place})", do="add --via api"
     )

@@ -7,6 +7,7 @@ import contextlib
 from qwenops.errors import BadInput, NotAllowed, QwenopsError
 from qwenops.ollama import ledger
 from qwenops.ollama.blobs import store_lock
+from qwenops.ollama.models import nobody_has
 from qwenops.ollama.types import Removed
 from qwenops.runtime.client import Client
 from qwenops.runtime.names import Name, checked_name, parse_name
@@ -17,7 +18,8 @@ from qwenops.runtime.types import Runtime, Store
 def remove_model(runtime: Runtime, name: str, *, dry_run: bool = False) -> Removed:
     """Take a model away: by the server where one runs, else from the store; blobs that others use stay.
 
-    A linked original keeps its data: only the store's name for it goes. Raises BadInput when there is none.
+    A linked original keeps its data: only the store's name for it goes. Raises BadInput when there is none,
+    ServerDown when neither a server nor a store can be asked.
     """
     wanted = checked_name(name)
     store = runtime.store
@@ -34,7 +36,7 @@ def remove_model(runtime: Runtime, name: str, *, dry_run: bool = False) -> Remov
             _forget(runtime, store, manifest, wanted)
         return Removed(parse_name(tag.name).short, "server", freed, kept)
     if store is None or manifest is None:
-        raise BadInput(f"There is no model {wanted.short}, and no server to ask", do="qwenops list")
+        raise nobody_has(runtime, wanted)
     freed, kept = _would_free(store, manifest)
     if not dry_run:
         _remove_from_store(store, manifest)

@@ -33,6 +33,7 @@ from qwenops.runtime.process import (
 )
 from qwenops.runtime.server_log import LogFacts, log_file, read_journal, read_log_file
 from qwenops.runtime.settings import Source, merge, settings_in_force
+from qwenops.runtime.silence import silence_of
 from qwenops.runtime.store import confirm_store, default_store_path, open_store
 from qwenops.runtime.types import Backend, LoadedModel, Place, Runtime, Store
 from qwenops.runtime.unit import DEFAULT_UNIT, Unit, read_unit
@@ -64,7 +65,7 @@ def discover(url: str | None = None, *, probe_devices: bool = True) -> Runtime:
     try:
         version = client.version()
     except QwenopsError as error:
-        return _without_server(where, error.message, probe_devices)
+        return _without_server(where, error, probe_devices)
     return _with_server(where, client, version, probe_devices)
 
 
@@ -115,7 +116,7 @@ def _with_server(where: Endpoint, client: Client, version: str, probe_devices: b
     )
 
 
-def _without_server(where: Endpoint, why: str, probe_devices: bool) -> Runtime:
+def _without_server(where: Endpoint, error: QwenopsError, probe_devices: bool) -> Runtime:
     """What is installed here, for plans made while nothing runs."""
     unit = read_unit()
     sources = [Source(relevant(unit.environment), unit.name)] if unit else [Source(relevant(os.environ), "this shell")]
@@ -142,8 +143,9 @@ def _without_server(where: Endpoint, why: str, probe_devices: bool) -> Runtime:
         environment=environment,
         user=unit.user if unit else None,
         store=store,
-        notes=(why, *programs.notes),
+        notes=(error.message, *programs.notes),
         unit=unit.name if unit else None,
+        silence=silence_of(where, error, here=here),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from qwenops.machine.types import Device
 
 FlashAttention = Literal["auto", "on", "off"]
+SilenceKind = Literal["nothing listens", "hangs", "other"]
 Place = Literal["local", "container", "wsl", "snap", "app", "remote", "none"]
 
 
@@ -59,12 +60,23 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class Silence:
+    """Why a server could not be asked, with what to type; `here` is whether its address is this machine's."""
+
+    kind: SilenceKind
+    message: str
+    do: tuple[str, ...]
+    port: int
+    here: bool
+
+
+@dataclass(frozen=True)
 class Runtime:
     """The Ollama server and its llama-server, as far as they could be found.
 
     `environment` holds the server process's own OLLAMA_*, LLAMA_ARG_*, GGML_* and device variables where they could
     be read. `devices` come from `llama-server --list-devices`. `user` is who the server runs as, `unit` its systemd
-    unit, `log_path` the file it writes its log to, where there is one.
+    unit, `log_path` the file it writes its log to, where there is one. `silence` says why it did not answer.
     """
 
     place: Place
@@ -84,6 +96,7 @@ class Runtime:
     backends: tuple[Backend, ...] = ()
     unit: str | None = None
     log_path: Path | None = None
+    silence: Silence | None = None
 
     @property
     def reachable(self) -> bool:

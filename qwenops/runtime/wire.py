@@ -29,6 +29,14 @@ class ServerRefused(CheckFailed):
         self.text = text
 
 
+class NothingListens(ServerDown):
+    """The connection was refused: the port is free."""
+
+
+class NoAnswer(ServerDown):
+    """The time ran out: something holds the port and says nothing, or nothing leads to the host."""
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """An Ollama server never redirects; what does is something else, and gets no second request."""
 
@@ -115,12 +123,9 @@ def lines(
 def down(where: Endpoint, cause: object, timeout_s: float) -> ServerDown:
     """The ServerDown that fits a cause, with what to type next."""
     if isinstance(cause, TimeoutError | socket.timeout):
-        return ServerDown(
-            f"The server at {where.url} did not answer within {timeout_s:g} s",
-            do=("ollama ps", "sudo systemctl restart ollama     (or stop and start the app or the container)"),
-        )
+        return NoAnswer(f"The server at {where.url} did not answer within {timeout_s:g} s", do=_restart(where))
     if isinstance(cause, ConnectionRefusedError):
-        return ServerDown(f"No Ollama server listens at {where.url}", do=_start(where))
+        return NothingListens(f"No Ollama server listens at {where.url}", do=_start(where))
     if isinstance(cause, socket.gaierror):
         return ServerDown(
             f"The host name of {where.url} is not known", do="set OLLAMA_HOST to the server's address, host:port"
@@ -132,6 +137,16 @@ def _start(where: Endpoint) -> tuple[str, ...]:
     if where.loopback:
         return ("ollama serve", "sudo systemctl start ollama     (where it is a service)")
     return ("start Ollama on that machine, with OLLAMA_HOST=0.0.0.0 in its environment, or set OLLAMA_HOST here",)
+
+
+def _restart(where: Endpoint) -> tuple[str, ...]:
+    """`ollama serve` would find the port taken."""
+    if where.loopback:
+        return (
+            "sudo systemctl restart ollama     (or stop and start ollama serve, the app or the container)",
+            f"ss -ltnp 'sport = :{where.port_number}'     (shows who holds the port)",
+        )
+    return ("restart Ollama on that machine, and see that its firewall lets this one in",)
 
 
 def _not_ollama(where: Endpoint, what: str) -> ServerDown:

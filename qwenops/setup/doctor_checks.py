@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 
 from qwenops.errors import QwenopsError
+from qwenops.runtime.types import Runtime
 from qwenops.setup.findings import Check, Finding, Patient
 from qwenops.setup.versions import INSTALL, OLDEST_OLLAMA, version_of
 from qwenops.units import GIB, human
@@ -47,16 +49,7 @@ def server(patient: Patient) -> Iterator[Finding]:
     """Whether an Ollama answers, and whether it is new enough."""
     runtime = patient.runtime
     if not runtime.reachable:
-        installed = runtime.ollama_path is not None
-        yield Finding(
-            "problem",
-            "server",
-            f"no Ollama answers at {runtime.url}",
-            expected="a running server",
-            observed="installed, not running" if installed else "not installed",
-            evidence=str(runtime.ollama_path or "no ollama on PATH"),
-            do=("ollama serve",) if installed else (INSTALL, "or set OLLAMA_HOST to where yours is"),
-        )
+        yield _no_server(runtime)
         return
     version = runtime.version or ""
     if (there := version_of(version)) and there < OLDEST_OLLAMA:
@@ -72,6 +65,35 @@ def server(patient: Patient) -> Iterator[Finding]:
         return
     build = f" · llama-server {runtime.llama_server_build}" if runtime.llama_server_build else ""
     yield Finding("ok", "server", f"Ollama {version} at {runtime.url} ({runtime.place}){build}")
+
+
+def _no_server(runtime: Runtime) -> Finding:
+    """Only where nothing listens here is Ollama stopped or not installed; elsewhere it is there and is not well."""
+    silence = runtime.silence
+    found = Finding("problem", "server", f"no Ollama answers at {runtime.url}", expected="a running server")
+    if silence and not (silence.here and silence.kind == "nothing listens"):
+        holder = _holder(silence.port) if silence.here else "the address is another machine's"
+        return replace(found, observed=silence.message, evidence=holder, do=silence.do)
+    if runtime.ollama_path is not None:
+        return replace(
+            found, observed="installed, not running", evidence=str(runtime.ollama_path), do=("ollama serve",)
+        )
+    return replace(
+        found,
+        observed="not installed",
+        evidence="no ollama on PATH",
+        do=(INSTALL, "or set OLLAMA_HOST to where yours is"),
+    )
+
+
+def _holder(port: int) -> str:
+    """Who holds a port of this machine, as far as our rights show it."""
+    from qwenops.runtime.process import find_server
+
+    process = find_server(port).process
+    if process is None or not process.listens:
+        return f"something holds port {port}"
+    return f"process {process.pid} ({process.name}) holds port {port}"
 
 
 def store(patient: Patient) -> Iterator[Finding]:

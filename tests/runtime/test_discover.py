@@ -28,6 +28,8 @@ def test_where_nothing_listens_the_place_is_none_and_the_cause_is_a_note() -> No
     runtime = discover(f"127.0.0.1:{free_port()}", probe_devices=False)
     assert (runtime.place, runtime.version, runtime.reachable) == ("none", None, False)
     assert "No Ollama server listens" in runtime.notes[0]
+    assert runtime.silence is not None
+    assert (runtime.silence.kind, runtime.silence.here) == ("nothing listens", True)
     with pytest.raises(ServerDown, match="No Ollama server listens"):
         need_server(runtime)
 
@@ -39,6 +41,8 @@ def test_a_hung_server_costs_a_few_seconds_and_is_a_note() -> None:
         assert time.monotonic() - began < 6
         assert runtime.place == "none"
         assert "did not answer within 3 s" in runtime.notes[0]
+        assert runtime.silence is not None
+        assert (runtime.silence.kind, runtime.silence.here) == ("hangs", True)
         with pytest.raises(ServerDown, match="did not answer"):
             need_server(runtime)
 
