@@ -82,8 +82,12 @@ def cli(debug: bool) -> None:
 
 def run() -> None:
     """The entry point: the only place where an error becomes a line and an exit code."""
+    import gc
+
     from qwenops.cli.errors import report
 
+    # A command lives for seconds and makes few cycles: looking for them after every 700 objects is a tenth of `need`.
+    gc.set_threshold(100_000, 20, 20)
     debug = "--debug" in sys.argv[1:]
     try:
         code: Any = cli(standalone_mode=False)

@@ -21,10 +21,10 @@ from qwenops.memory.reserve import facts_of, fit_reserve
 from qwenops.memory.types import Band, LoadSettings, Need
 from qwenops.model.types import Model
 from qwenops.runtime.rules import projector_goes_to_cpu
-from qwenops.runtime.types import Runtime
 
 if TYPE_CHECKING:
     from qwenops.history import History
+    from qwenops.runtime.types import Runtime
 
 RUNGS = ("auto", "measured", "runtime", "dry load", "closed form")
 

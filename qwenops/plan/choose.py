@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Machine
@@ -26,8 +26,10 @@ from qwenops.plan.search import (
     widen,
 )
 from qwenops.plan.types import Choice, Fits, Judged, Other, Plan, Wish
-from qwenops.runtime.types import Runtime
 from qwenops.units import human
+
+if TYPE_CHECKING:
+    from qwenops.runtime.types import Runtime
 
 RUNNERS_UP = 3
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Host, Machine
 from qwenops.memory.types import KV_TYPES, KVType
-from qwenops.runtime.types import Runtime
 from qwenops.units import human
+
+if TYPE_CHECKING:
+    from qwenops.runtime.types import Runtime
 
 
 @dataclass(frozen=True)

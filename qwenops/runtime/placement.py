@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qwenops.machine.types import Device
 from qwenops.runtime.envconfig import boolean
 from qwenops.runtime.facts import ModelFacts, RunOptions
-from qwenops.runtime.types import FlashAttention
 from qwenops.units import GIB, MIB
+
+if TYPE_CHECKING:
+    from qwenops.runtime.types import FlashAttention
 
 # The scheduler fills at most this share of what is free.
 ADMIT_PERCENT = 80

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qwenops.machine.types import Device
 from qwenops.runtime.envconfig import switch, unsigned, var
@@ -26,8 +27,10 @@ from qwenops.runtime.placement import (
     mmap_switched_off,
     select_devices,
 )
-from qwenops.runtime.types import FlashAttention
 from qwenops.units import GIB
+
+if TYPE_CHECKING:
+    from qwenops.runtime.types import FlashAttention
 
 __all__ = [
     "Admission",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwenops.errors import BadInput, ChildDied, PartMissing
 from qwenops.machine.types import Device, Machine
@@ -12,9 +12,11 @@ from qwenops.model.types import Model
 from qwenops.plan.ground import Ground
 from qwenops.plan.types import Choice, Plan, Wish, model_entry
 from qwenops.result import Result
-from qwenops.runtime.types import Runtime
 from qwenops.setup.given import Given, only_one, variants
 from qwenops.units import parse_size
+
+if TYPE_CHECKING:
+    from qwenops.runtime.types import Runtime
 
 
 def look_around(gpu: str | None, *, probe_devices: bool = True) -> tuple[Machine, Runtime | None]:
