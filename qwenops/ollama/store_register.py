@@ -7,6 +7,7 @@ moment, takes back everything that was done.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from qwenops.ollama.types import How, Progress, Registered
 from qwenops.ollama.watch import blob_is_right
 from qwenops.runtime.client import Client
 from qwenops.runtime.names import Name, parse_name
-from qwenops.runtime.store import blob_path, manifest_digest
+from qwenops.runtime.store import blob_path, list_manifests, manifest_digest
 from qwenops.runtime.types import Runtime, Store
 from qwenops.units import human
 
@@ -72,7 +73,7 @@ def register(
             make_folders(store.path / "blobs", undo, owner)
             make_folders(store.path / "manifests", undo, owner)
             with store_lock(store.path), Undo() as steps:
-                return _register(made, name, _Work(runtime, store, steps, owner, copy, progress), replace=replace)
+                return _register(made, name, _Work(runtime, store, steps, owner, copy, progress, name), replace=replace)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class _Work:
     owner: Owner | None
     copy: bool
     progress: Progress
+    name: Name
 
 
 def _register(made: Bundle, name: Name, work: _Work, *, replace: bool) -> Registered:
@@ -114,7 +116,8 @@ def _register(made: Bundle, name: Name, work: _Work, *, replace: bool) -> Regist
     if not same and before.manifest:
         remove_unused(store, before.manifest)
     changed = not same or any(placed) or bool(small)
-    return _told(made, placed, before.name, store, runtime, digest=manifest_digest(raw), changed=changed)
+    told = _told(made, placed, before.name, store, runtime, digest=manifest_digest(raw), changed=changed)
+    return dataclasses.replace(told, notes=(*told.notes, *_links_that_stay(made, placed, work)))
 
 
 # The writing
@@ -124,7 +127,7 @@ def _place(blob: Blob, work: _Work) -> How | None:
     """Bring one large blob into the store; None when a right one is there."""
     target = blob_path(work.store, blob.row.digest)
     existed = target.exists()
-    if existed and not (work.copy and os.path.samefile(target, blob.found.path)):
+    if existed and not _becomes_a_copy(blob, target, work):
         if blob_is_right(work.store, blob.row.digest, source=blob.found, progress=work.progress):
             return None
         target.unlink()
@@ -136,6 +139,25 @@ def _place(blob: Blob, work: _Work) -> How | None:
     if reader and not may_read(target, reader):
         raise unreadable(target, blob.found.path, reader, work.store)
     return None if how == "present" else how
+
+
+def _becomes_a_copy(blob: Blob, target: Path, work: _Work) -> bool:
+    """Whether a link that is there makes way for the copy that was asked for: not under another model that uses it.
+
+    Where the server's user cannot read what was linked, a copy helps that model too.
+    """
+    if not work.copy or not os.path.samefile(target, blob.found.path):
+        return False
+    reader = reader_named(work.runtime.user, work.store.path)
+    if reader and not may_read(target, reader):
+        return True
+    return not _users(work.store, blob.row.digest, but=work.name)
+
+
+def _users(store: Store, digest: str, *, but: Name) -> list[str]:
+    """The names of the other models that use a blob."""
+    manifests = list_manifests(store).manifests
+    return [m.name.short for m in manifests if m.name.folded != but.folded and digest in {b.digest for b in m.blobs}]
 
 
 def _write_manifest(before: Before, raw: bytes, work: _Work) -> None:
@@ -188,11 +210,10 @@ def note_link(store: Store, blob: Blob, how: How | None) -> None:
     """Write a placed blob into the ledger; one that was there keeps its entry, or gets one if it is the same file."""
     stamp = Stamp.of(blob_path(store, blob.row.digest).stat())
     if how is None:
-        known = ledger.link_of(store.path, blob.found.sha256)
-        if known is None and stamp.inode != blob.found.stamp.inode:
+        if stamp.inode != blob.found.stamp.inode:
             return
-        how = "linked" if stamp.inode == blob.found.stamp.inode else known.how  # type: ignore[union-attr,assignment]
-    ledger.record_link(store.path, ledger.Link(blob.found.sha256, how or "linked", blob.found.path, stamp))
+        how = "linked"
+    ledger.record_link(store.path, ledger.Link(blob.found.sha256, how, blob.found.path, stamp))
 
 
 # What is said afterwards
@@ -230,6 +251,20 @@ def _told(
         digest=digest,
         notes=tuple(notes),
     )
+
+
+def _links_that_stay(made: Bundle, placed: Sequence[How | None], work: _Work) -> list[str]:
+    """A note for each file that was to be copied and is in the store by a link."""
+    notes = []
+    for blob, how in zip(made.blobs, placed, strict=True):
+        if not work.copy or how is not None:
+            continue
+        link = ledger.link_of(work.store.path, blob.found.sha256)
+        if link and link.how == "linked":
+            users = _users(work.store, blob.row.digest, but=work.name)
+            used = f", and {', '.join(users)} use{'s' * (len(users) == 1)} it" if users else ""
+            notes.append(f"{blob.found.path.name} was not copied: the store has it by a link already{used}")
+    return notes
 
 
 def _foretold(contents: Contents, name: Name, store: Store, *, replace: bool, copy: bool) -> Registered:

@@ -81,7 +81,8 @@ class Registered:
 class FileHealth:
     """One weights blob of a model: still what its digest says, changed under it, gone, or without its original.
 
-    `source` is the file it was linked from, where qwenops made the link; `why` is a sentence for people.
+    `source` is the file it was linked from, where qwenops made the link and it still is one; `why` is a sentence for
+    people.
     """
 
     state: State

@@ -45,7 +45,7 @@ def blob_is_right(store: Store, digest: str, *, source: Digested | None = None, 
     if link is None or link.stamp.same_content_likely(stamp):
         # Not placed by us: Ollama checked it when it was made, and nobody else has a second name for it.
         return link is not None or stamp.size > 0
-    return _read_again(store, link, path, progress)
+    return _read_again(store, link, path, progress) is not None
 
 
 def _weights(layers: Iterable[Layer]) -> Iterable[Layer]:
@@ -56,38 +56,59 @@ def _state(store: Store, layer: Layer, reader: Reader | None, progress: Progress
     sha256 = layer.digest.removeprefix("sha256:")
     path = blob_path(store, layer.digest)
     link = ledger.link_of(store.path, sha256)
-    source = link.source if link else None
-    found = FileHealth("ok", layer.digest, path, source)
+    found = FileHealth("ok", layer.digest, path)
     try:
         stamp = Stamp.of(path.stat())
     except FileNotFoundError:
         return replace(found, state="missing", why=f"the blob {path.name} is gone from {path.parent}")
     except OSError as error:
         return replace(found, state="unknown", why=f"{path} cannot be looked at: {error.strerror}")
+    if link and _still_shared(link, stamp):
+        found = replace(found, source=link.source)
     if stamp.size != layer.size_bytes:
         return replace(
             found, state="changed", why=_changed(link, path, f"it has {stamp.size} of {layer.size_bytes} bytes")
         )
     if link and not link.stamp.same_content_likely(stamp):
         try:
-            if not _read_again(store, link, path, progress):
+            again = _read_again(store, link, path, progress)
+            if again is None:
                 return replace(found, state="changed", why=_changed(link, path, "its content is another now"))
+            link = again
         except QwenopsError as error:
             return replace(found, state="unknown", why=f"{path.name} was touched, and {error.message}")
     if reader and not may_read(path, reader):
         mode = path.stat().st_mode & 0o777
-        return replace(found, state="unreadable", why=f"{reader.name} cannot read {source or path} (mode {mode:o})")
+        return replace(
+            found, state="unreadable", why=f"{reader.name} cannot read {found.source or path} (mode {mode:o})"
+        )
     why = _about_the_source(link, stamp)
     return replace(found, state="hidden" if why else "ok", why=why)
 
 
-def _read_again(store: Store, link: ledger.Link, path: Path, progress: Progress) -> bool:
-    """Hash a blob whose stamp moved; if it is still right, its new stamp is the one to compare with from now on."""
+def _still_shared(link: ledger.Link, blob: Stamp) -> bool:
+    """Whether a blob is still what was linked: another inode in its place is a copy, whatever the ledger says."""
+    return link.how == "reflinked" or (link.how == "linked" and link.stamp.inode == blob.inode)
+
+
+def _read_again(store: Store, link: ledger.Link, path: Path, progress: Progress) -> ledger.Link | None:
+    """Hash a blob whose stamp moved; if it is still right, its new state is the one to compare with from now on."""
     found = digest_file(path, progress=progress, fresh=True)
     if found.sha256 != link.sha256:
-        return False
-    ledger.record_link(store.path, replace(link, stamp=found.stamp))
-    return True
+        return None
+    how = link.how
+    if how == "linked" and found.stamp.inode not in (link.stamp.inode, _inode(link.source)):
+        how = "copied"
+    known = replace(link, how=how, stamp=found.stamp)
+    ledger.record_link(store.path, known)
+    return known
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _changed(link: ledger.Link | None, path: Path, how: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from qwenops.errors import BadInput, NotAGGUF, NotAllowed, ServerDown
 from qwenops.ollama import store_register
+from qwenops.ollama.link import can_reflink
 from qwenops.ollama.models import list_models, show_model
 from qwenops.ollama.register import register
 from qwenops.ollama.remove import remove_model
@@ -76,6 +77,37 @@ def test_copy_takes_the_place_of_a_link(file: Path, store: Path) -> None:
     assert health.blob is not None
     assert not os.path.samefile(health.blob, file)
     assert not register(spec_for(file), "own", store_alone(store), copy=True).changed
+
+
+def test_copy_leaves_a_link_that_another_model_uses(file: Path, store: Path) -> None:
+    if can_reflink(file, store):
+        pytest.skip("this file system makes reflinks: no blob is the user's own file")
+    runtime = store_alone(store)
+    register(spec_for(file), "first", runtime)
+
+    done = register(spec_for(file, system="s"), "second", runtime, copy=True)
+
+    blob = list_models(runtime)[0].files[0].blob
+    assert blob is not None
+    assert os.path.samefile(blob, file)
+    assert file.stat().st_nlink == 2
+    assert done.bytes_copied == 0
+    note = f"{file.name} was not copied: the store has it by a link already, and first:latest uses it"
+    assert note in done.notes
+    assert [m.files[0].source for m in list_models(runtime)] == [file, file]
+
+
+def test_the_same_weights_from_another_file_leave_the_first_one_as_the_linked_one(
+    file: Path, store: Path, tmp_path: Path
+) -> None:
+    runtime = store_alone(store)
+    register(spec_for(file), "first", runtime)
+    other = tmp_path / "other.gguf"
+    other.write_bytes(file.read_bytes())
+
+    register(spec_for(other, system="s"), "second", runtime)
+
+    assert [(m.state, m.files[0].source) for m in list_models(runtime)] == [("ok", file), ("ok", file)]
 
 
 def test_a_dry_run_writes_nothing(file: Path, store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,30 @@ def test_a_changed_blob_is_linked_anew_from_a_good_file(linked: tuple[Runtime, P
     assert done.changed
     assert seen(runtime).state == "ok"
     assert seen(runtime).source == good
+
+
+def test_a_copy_in_the_place_of_a_link_is_not_called_a_link(linked: tuple[Runtime, Path]) -> None:
+    runtime, file = linked
+    blob = seen(runtime).blob
+    assert blob is not None
+    copy = blob.with_name("copy")
+    shutil.copyfile(blob, copy)
+    os.replace(copy, blob)
+
+    for _ in range(2):  # the second time nothing is read
+        health = seen(runtime)
+        assert (health.state, health.source, health.why) == ("ok", None, "")
+    file.unlink()
+    assert seen(runtime).state == "ok"
+
+
+def test_what_was_copied_is_not_called_a_link(tmp_path: Path) -> None:
+    file = minimal_gguf(tmp_path / "model.gguf")
+    (tmp_path / "store").mkdir()
+    runtime = store_alone(tmp_path / "store")
+    register(spec_for(file), "model", runtime, copy=True)
+
+    assert seen(runtime).source is None
 
 
 @pytest.mark.skipif(not is_root(), reason="needs root, to know a user other than the file's owner")
