@@ -153,6 +153,15 @@ ROWS: list[Row] = [
     ("granite-3.1-1b-a400m", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 1300),
     ("ministral-3-3b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 18}, None, None),
     ("ministral-3-3b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 300),
+    ("lfm2-350m", "Q4_K_M", {"num_ctx": 8192}, None, None),
+    ("lfm2-350m", "Q8_0", {"num_ctx": 4096, "parallel": 2, "gpu_layers": 9}, None, None),
+    ("lfm2-1.2b", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 9, "flash_attn": "off"}, None, None),
+    ("lfm2-moe-small", "Q4_K_M", {"num_ctx": 4096}, None, None),
+    ("lfm2-moe-small", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 9}, None, None),
+    ("qwen3-next-small", "Q4_K_M", {"num_ctx": 4096}, None, None),
+    ("qwen3-next-small", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 4}, None, None),
+    ("qwen3-next-small", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": 4, "parallel": 2, "flash_attn": "off"}, None, None),
+    ("qwen3-next-small", "Q4_K_M", {"num_ctx": 4096, "gpu_layers": "auto"}, None, 1200),
 ]
 
 _BUFFER = re.compile(

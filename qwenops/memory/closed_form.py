@@ -205,8 +205,8 @@ def _notes(
             )
     if shape.architecture not in KNOWN:
         notes.append(
-            f"the graph of {shape.architecture or 'this architecture'} is not replayed: weights and cache are exact, "
-            "the compute buffer is a guess"
+            f"the graph of {shape.architecture or 'this architecture'} is not replayed in full: weights and cache are "
+            "exact, the compute buffer is a guess"
         )
     if projector is not None and projector.kind not in KNOWN_KINDS:
         notes.append(f"the encoder of {projector.kind or 'this projector'} is not replayed: its compute is a guess")

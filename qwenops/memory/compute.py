@@ -12,7 +12,9 @@ from itertools import pairwise
 
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
 from qwenops.memory.graphs import GRAPHS
-from qwenops.memory.graphs.decoder import Batch, Decoder, Layout
+from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.pieces import Batch, Layout
+from qwenops.memory.graphs.recurrent import ShortConvolution
 from qwenops.memory.kv import cells_per_sequence, micro_batch, window_cells
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import kv_type_number
@@ -101,9 +103,18 @@ def _guess(shape: Shape, batch: Batch, placement: Placement, weights: Weights) -
 
 
 def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequence[Backend]) -> bool:
-    """Whether every device with attention blocks can run the fused attention (flash attention "auto")."""
+    """Whether every device with attention blocks can run the fused attention (flash attention "auto").
+
+    The runtime also gives it up when the scheduler puts it on another device than its block, as it does where a block
+    on the host comes before a short convolution on a device: that one's state is fetched before the block is through.
+    """
     from qwenops.memory import tensor as tf
 
+    if GRAPHS.get(shape.architecture) is ShortConvolution:
+        for layer in range(shape.trunk_layers - 1):
+            here, after = placement.backends[layer : layer + 2]
+            if here == placement.cpu != after and shape.owns_cache(layer) and shape.recurrent[layer + 1]:
+                return False
     for layer in range(shape.trunk_layers):
         if not shape.owns_cache(layer):
             continue
@@ -171,8 +182,11 @@ def _to_make_gaps_even(chosen: set[int], start: int, end: int) -> list[int]:
 def _period(shape: Shape) -> int:
     """After how many blocks the order of their kinds begins again."""
     whole = [i for i in range(shape.trunk_layers) if not shape.recurrent[i] and not shape.sliding[i]]
-    mixed = any(shape.recurrent) or any(shape.sliding)
-    return whole[1] - whole[0] if mixed and len(whole) > 1 else 1
+    kinds = [(shape.recurrent[i], shape.sliding[i]) for i in range(shape.trunk_layers)]
+    if len(set(kinds)) == 1 or len(whole) < 2:
+        return 1
+    period = whole[1] - whole[0]
+    return period if kinds[period:] == kinds[:-period] else shape.trunk_layers
 
 
 def _runs(shape: Shape, placement: Placement) -> list[tuple[int, int]]:

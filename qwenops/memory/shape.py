@@ -78,6 +78,7 @@ def shape_of(model: Model) -> Shape:
     tensors = {t.name: t for t in model.header.tensors}
     architecture = model.architecture
     deepstack = int(get("n_deepstack_layers", 0) or 0)
+    short = int(get("shortconv.l_cache", 0) or 0)
     latent = int(get("attention.kv_lora_rank", 0) or 0)
     return Shape(
         architecture=architecture,
@@ -93,11 +94,11 @@ def shape_of(model: Model) -> Shape:
         experts=int(get("expert_count", 0) or 0),
         experts_used=int(get("expert_used_count", 0) or 0),
         image_inputs=1 + deepstack,
-        recurrent=_recurrent(model, layers, trunk),
+        recurrent=tuple(not n for n in kv_heads) if short else _recurrent(model, layers, trunk),
         window=_window(model),
         sliding=_sliding(model, layers),
-        conv_kernel=int(get("ssm.conv_kernel", 0) or 0),
-        inner=int(get("ssm.inner_size", 0) or 0),
+        conv_kernel=int(get("ssm.conv_kernel", 0) or short or 0),
+        inner=int(get("ssm.inner_size", 0) or (embedding if short else 0)),
         state=int(get("ssm.state_size", 0) or 0),
         groups=int(get("ssm.group_count", 0) or 0),
         rank=int(get("ssm.time_step_rank", 0) or 0),
@@ -114,6 +115,7 @@ _EXTRAS: Final[dict[str, Callable[[Model], bool]]] = {
     "embedding scale": lambda m: bool(m.hparam("embedding_scale")),
     "residual scale": lambda m: bool(m.hparam("residual_scale")),
     "expert scale": lambda m: m.hparam("expert_weights_scale", 0) not in (0, 1),
+    "sigmoid gate": lambda m: m.hparam("expert_gating_func") == 2,
     "temperature": lambda m: bool(m.hparam("attention.temperature_scale")),
     "no rope": lambda m: m.hparam("rope.scaling.finetuned") is False,
 }

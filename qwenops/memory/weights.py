@@ -85,6 +85,8 @@ def _wanted(name: str, shape: Shape, placement: Placement) -> int | None:
         if layer in placement.host_experts and any(e in name for e in _EXPERTS):
             return placement.cpu
         return placement.backends[min(layer, len(placement.backends) - 1)]
+    if name == "token_embd_norm.weight" and shape.architecture.startswith("lfm2"):
+        return placement.backends[-1]  # the output norm under another name
     if name.startswith(("token_embd", "token_types", "position_embd", "per_layer_token_embd")):
         return placement.cpu
     if name.startswith(("rope_freqs", "rope_factors")):

