@@ -3,7 +3,9 @@
     python -m scripts.compare_llama_bench MODEL.gguf [--llama-bench PATH] [--rounds 5] [--check]
 
 The two run in turn, A B A B, since a machine's speed drifts: what is compared is the ratio of each pair, and its
-median. --check exits 1 when the median is more than 3 % from 1.
+median. --check exits 1 when the median is more than 3 % from 1. Give the llama-bench of the same llama.cpp as the
+library's (build it from llama-cpp-python's own source distribution, vendor/llama.cpp, target llama-bench): two
+versions of llama.cpp differ by more than two ways to time one.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--llama-bench", type=Path, default=layout().reference("llama-bench"))
+    parser.add_argument("--what", default="the reference build of llama.cpp b10435", help="which build that is")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--generate", type=int, default=128)
@@ -87,7 +90,8 @@ def _page(
         "",
         f"Written by `scripts/compare_llama_bench.py` on {datetime.date.today()}: {model}, {options.threads} threads "
         f"on {platform.machine()}, {version} (CPU build), {options.rounds} rounds in turn, {REPETITIONS} runs each.",
-        "The ratio is qwenops / llama-bench, pair by pair; absolute figures belong to the machine they were made on.",
+        f"llama-bench is {options.what}. The ratio is qwenops / llama-bench, pair by pair; absolute figures belong",
+        "to the machine they were made on.",
         "",
         "| test | qwenops t/s (median) | llama-bench t/s (median) | ratio (median) | ratios |",
         "|---|---:|---:|---:|---|",
