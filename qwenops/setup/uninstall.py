@@ -52,13 +52,22 @@ def _remove_models(made: list[MadeRow]) -> list[str]:
     failed = []
     for row in made:
         try:
-            remove_model(_where(row.location), row.name)
+            if not _store_is_gone(row.location):
+                remove_model(_where(row.location), row.name)
+                continue
         except BadInput:
-            with history.open() as kept:
-                kept.mark_removed(row.id)
+            pass  # the store or server says that there is no such model any more
         except QwenopsError as error:
             failed.append(f"{row.name}: {error}")
+            continue
+        with history.open() as kept:
+            kept.mark_removed(row.id)
     return failed
+
+
+def _store_is_gone(location: str) -> bool:
+    """Whether a model was made in a store whose folder was deleted since: nothing of it is left to take away."""
+    return "://" not in location and not Path(location).exists()
 
 
 def _where(location: str) -> Runtime:
