@@ -18,6 +18,7 @@ from qwenops.paths import data_dir
 from qwenops.plan.types import Judged, Plan
 from qwenops.result import Result
 from qwenops.runtime.names import checked_name
+from qwenops.runtime.silence import server_down
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.given import Given, must_be_here
@@ -69,10 +70,8 @@ def up_result(
     if runtime is None:
         raise PartMissing("no Ollama was found", do="https://ollama.com/download")
     if options.load and not options.dry_run and not runtime.reachable:
-        raise ServerDown(
-            f"no Ollama answers at {runtime.url}",
-            do=("ollama serve", "or add --no-load to register into the store alone"),
-        )
+        down = server_down(runtime)
+        raise ServerDown(down.message, do=(*down.do, "or add --no-load to register into the store alone"))
     check_server_knows(made.chosen.choice.model, runtime)
     name = options.name or default_name(made.chosen, options.task)
     text = modelfile_text(made, mode=options.mode, system=options.system, template=options.template)

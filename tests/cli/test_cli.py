@@ -49,7 +49,7 @@ def test_the_line_in_the_list_is_the_first_line_of_the_commands_own_help(name: s
         (("check", "nowhere"), 2, "does not exist"),
         (("machine", "--gpu", "RTX 9999"), 2, "RTX 9999"),
         (("list",), 3, "ollama serve"),
-        (("show", "nothing"), 2, "nothing"),
+        (("show", "nothing"), 3, "nothing"),
         (("verify", "nothing"), 3, "No Ollama"),
     ],
 )
