@@ -20,15 +20,38 @@ if TYPE_CHECKING:
 
 
 def look_around(gpu: str | None, *, probe_devices: bool = True) -> tuple[Machine, Runtime | None]:
-    """The machine, and the runtime unless the hardware was described."""
+    """The machine, and the runtime unless the hardware was described.
+
+    The runtime's own device list takes tenths of a second: with `probe_devices` off it is asked only where no driver
+    knows a device, since the runtime may see one all the same (Vulkan).
+    """
     from qwenops.machine.detect import detect
 
     machine = detect(gpu)
     if machine.hypothetical:
         return machine, None
+    if not probe_devices and not machine.devices and not _runtime_in_sight():
+        return machine, None
     from qwenops.runtime.discover import discover
 
-    return machine, discover(probe_devices=probe_devices)
+    return machine, discover(probe_devices=probe_devices or not machine.devices)
+
+
+def _runtime_in_sight() -> bool:
+    """Whether something listens where Ollama would, or its program is installed; in a millisecond."""
+    import shutil
+    import socket
+
+    from qwenops.runtime.host import endpoint
+
+    if shutil.which("ollama"):
+        return True
+    where = endpoint()
+    try:
+        socket.create_connection((where.host, where.port_number), timeout=0.25).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
