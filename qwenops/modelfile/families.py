@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenops.model.types import Model
-from qwenops.modelfile.data import load
 from qwenops.modelfile.types import Mode
+from qwenops.tables import load_table
 
 _QWEN3X = re.compile(r"qwen[ _-]?3[._](5|6|8)(?!\d)", re.IGNORECASE)
 _QWEN25VL = re.compile(r"qwen[ _-]?2[._]5[ _-]?vl", re.IGNORECASE)
@@ -122,7 +122,7 @@ def prompts(family: str, task: str) -> tuple[Prompt, ...]:
 
 
 def _facts(family: str) -> dict[str, Any]:
-    found: dict[str, Any] = load("families.toml").get(family, {})
+    found: dict[str, Any] = load_table("qwenops.modelfile", "families.toml").get(family, {})
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qwenops.modelfile.data import load
 from qwenops.modelfile.types import Mode
+from qwenops.tables import load_table
 
 NO_VALUES = "no values of its makers are known to us: Ollama's own defaults hold"
 
@@ -29,7 +29,7 @@ class Sampling:
 
 def sampling(family: str, mode: Mode, task: str) -> Sampling:
     """The values for a family in one mode and task; none, and no claim, for a family that is not in sampling.toml."""
-    modes = load("sampling.toml").get(family)
+    modes = load_table("qwenops.modelfile", "sampling.toml").get(family)
     if not modes:
         return Sampling({}, note=f"{family}: {NO_VALUES}")
     tables = modes.get(mode) or next(iter(modes.values()))
@@ -48,4 +48,4 @@ def sampling(family: str, mode: Mode, task: str) -> Sampling:
 
 def families() -> tuple[str, ...]:
     """The families that have values."""
-    return tuple(load("sampling.toml"))
+    return tuple(load_table("qwenops.modelfile", "sampling.toml"))

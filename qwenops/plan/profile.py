@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
 from qwenops.errors import BadInput
+from qwenops.tables import load_table
 from qwenops.units import pad
 
 # An image is wrapped in a start and an end marker: llama.cpp tools/mtmd/mtmd.cpp, add_media (b10435).
@@ -39,7 +37,7 @@ class Profile:
 
 def profiles() -> dict[str, Profile]:
     """Every shipped profile by name."""
-    return {name: Profile(name=name, **row) for name, row in _data().items()}
+    return {name: Profile(name=name, **row) for name, row in load_table("qwenops.plan", "profiles.toml").items()}
 
 
 def profile(name: str) -> Profile:
@@ -50,14 +48,3 @@ def profile(name: str) -> Profile:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"--for {near[0]}" if near else ""
     raise BadInput(f"there is no task {name!r}; there are {', '.join(known)}", do=hint or f"--for {next(iter(known))}")
-
-
-def _data() -> dict[str, dict[str, Any]]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    text = resources.files("qwenops.plan").joinpath("profiles.toml").read_text(encoding="utf-8")
-    data: dict[str, dict[str, Any]] = tomllib.loads(text)
-    return data

@@ -11,13 +11,13 @@ import pytest
 from qwenops.errors import BadInput
 from qwenops.model.types import Header, Model, Projector
 from qwenops.modelfile.context import context_for
-from qwenops.modelfile.data import load
 from qwenops.modelfile.families import chat_format, family_of, mode_of, requires
 from qwenops.modelfile.lint_words import PARSERS, RENDERERS
 from qwenops.modelfile.parameters import typed
 from qwenops.modelfile.sampling import families, sampling
 from qwenops.modelfile.spec import is_version
 from qwenops.modelfile.types import Mode
+from qwenops.tables import load_table
 
 
 def header(path: str, **metadata: Any) -> Header:
@@ -71,7 +71,7 @@ def test_knows_family_and_mode(given: Model, family: str, mode: Mode) -> None:
 
 def test_every_value_has_a_source_and_a_type_that_ollama_takes() -> None:
     for family in families():
-        for mode in load("sampling.toml")[family]:
+        for mode in load_table("qwenops.modelfile", "sampling.toml")[family]:
             for task in ("chat", "ocr", "analysis", "compare"):
                 given = sampling(family, mode, task)
                 assert given.values
@@ -129,7 +129,7 @@ def test_another_makers_model_gets_no_claim() -> None:
     assert "Ollama's own defaults hold" in given.note
 
 
-@pytest.mark.parametrize("family", list(load("families.toml")))
+@pytest.mark.parametrize("family", list(load_table("qwenops.modelfile", "families.toml")))
 def test_every_renderer_and_parser_is_one_of_ollamas(family: str) -> None:
     assert is_version(requires(family))
     modes: tuple[Mode, Mode] = ("instruct", "thinking")
