@@ -7,12 +7,10 @@ rules as llama.cpp (ggml/src/gguf.cpp, b10435), so that what passes here also lo
 
 from __future__ import annotations
 
-import re
 import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 from zlib import crc32
@@ -20,6 +18,7 @@ from zlib import crc32
 from qwenops.errors import BadInput, NotAGGUF, NotAllowed
 from qwenops.model.ggml_types import GGML_TYPES, REMOVED_TYPES
 from qwenops.model.other_formats import what_else
+from qwenops.model.string_run import RUN, run_of_short_strings
 from qwenops.model.types import ArrayInfo, Header, Tensor
 from qwenops.units import pad
 
@@ -61,20 +60,6 @@ _NO_FILES = (
 )
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
-
-
-_RUN = 64
-_SHORT = (6, 5, 7, 8, 4, 9, 10, 3, 11, 12, 2, 13, 14, 1, 15, 16, *range(17, 41))
-
-
-@lru_cache(maxsize=1)
-def _run_of_short_strings() -> re.Pattern[bytes]:
-    """Exactly _RUN length-prefixed strings of 1 to 40 bytes, the commonest lengths of a vocabulary first.
-
-    The regex engine walks over them in half the time of a loop in Python.
-    """
-    one = b"|".join(re.escape(_U64.pack(n)) + b".{%d}" % n for n in _SHORT)
-    return re.compile(b"(?:%s){%d}" % (one, _RUN), re.DOTALL)
 
 
 class NeedMore(Exception):
@@ -291,16 +276,16 @@ class _Parser:
 
     def skip_strings(self, count: int) -> None:
         """Move past `count` strings, looking at their lengths only."""
-        run, length_at = _run_of_short_strings().match, _U64.unpack_from
+        run, length_at = run_of_short_strings().match, _U64.unpack_from
         data, pos, left = self.data, self.pos, count
         while left:
-            while left >= _RUN and (matched := run(data, pos)):
+            while left >= RUN and (matched := run(data, pos)):
                 pos = matched.end()
-                left -= _RUN
+                left -= RUN
             # a long string, an empty one, the rest of the count or the end of the buffer: one at a time
             end = pos
             try:
-                for _ in range(min(left, _RUN)):
+                for _ in range(min(left, RUN)):
                     end = pos + 8 + length_at(data, pos)[0]
                     if end > len(data):
                         break
