@@ -12,7 +12,8 @@ class Result:
     """One command's outcome.
 
     `schema` names the JSON envelope and its version ("qwenops.need/1"); `data` holds plain JSON values only
-    (the text view is drawn from the same `data`, so the two cannot drift); `notes` go to stderr.
+    (the text view is drawn from the same `data`, so the two cannot drift); `notes` go to stderr. `rows` names the entry
+    of `data` that is the whole JSON, for a command that answers with a plain list.
     """
 
     schema: str
@@ -20,7 +21,10 @@ class Result:
     notes: tuple[str, ...] = ()
     exit_code: int = 0
     unit: str = field(default="GiB")
+    rows: str | None = None
 
-    def envelope(self) -> dict[str, Any]:
-        """The versioned JSON object: the schema first, then the data, then the notes."""
+    def envelope(self) -> Any:
+        """The versioned JSON object: the schema first, then the data, then the notes; or the plain list."""
+        if self.rows is not None:
+            return self.data[self.rows]
         return {"schema": self.schema, **self.data, "notes": list(self.notes)}

@@ -53,10 +53,12 @@ def emit(result: Result, *, as_json: bool) -> None:
     """The one place where a result is printed: text or JSON to stdout, notes to stderr."""
     if as_json:
         click.echo(json.dumps(result.envelope(), indent=2, ensure_ascii=False))
-        return
-    from qwenops.report.terminal import render
+        if result.rows is None:
+            return
+    else:
+        from qwenops.report.terminal import render
 
-    render(result)
+        render(result)
     for note in result.notes:
         click.echo(click.style(f"note: {note}", dim=True), err=True)
 

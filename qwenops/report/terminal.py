@@ -22,6 +22,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.compare": ("need", "compare_view"),
     "qwenops.plan": ("plan", "plan_view"),
     "qwenops.fits": ("fits", "fits_view"),
+    "qwenops.image-tokens": ("images", "image_tokens_view"),
     "qwenops.machine": ("machine", "machine_view"),
     "qwenops.modelfile": ("modelfile", "modelfile_view"),
     "qwenops.check": ("modelfile", "check_view"),
