@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qwenops.memory.probe_log import LoadLines, parse_load_log
-from qwenops.memory.types import Band, DeviceNeed, HostNeed, Need, Rung
+from qwenops.memory.types import Band, DeviceNeed, HostNeed, Need
 from qwenops.units import MIB
 
 _CACHE = re.compile(r"llama_(kv_cache|memory_recurrent)\S*: size =\s*([\d.]+) MiB \(")
@@ -164,7 +164,7 @@ def spread_need(formula: Need, said: Said, on_host: HostNeed, version: str) -> N
     )
 
 
-def _sources(formula: Need, *asked: str) -> dict[str, Rung]:
+def _sources(formula: Need, *asked: str) -> dict[str, str]:
     return {**formula.sources, **dict.fromkeys(asked, "dry load")}
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from qwenops.errors import BadInput, ChildDied, PartMissing, QwenopsError
 from qwenops.llama_library import backend_kinds
 from qwenops.machine.types import Device, Host
+from qwenops.memory.learned import NOTHING, Learned, settled
 from qwenops.memory.reserve import facts_of, fit_reserve
-from qwenops.memory.types import Band, LoadSettings, Need
+from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
 from qwenops.runtime.rules import projector_goes_to_cpu
 
@@ -39,18 +40,20 @@ def need(
     rung: str = "auto",
     history: History | None = None,
     reserve_bytes: Mapping[str, int] | None = None,
+    learned: Learned = NOTHING,
 ) -> Need:
     """What `model` needs under `settings` on `devices`, in bytes.
 
     "auto" takes the highest rung that answers; another `rung` is asked alone. `reserve_bytes` is what the runtime
-    keeps free, by device name. Parts that a rung cannot see (the overhead outside every buffer) come from the closed
-    form. Raises BadInput for a rung that does not exist, PartMissing when the one that was asked for cannot answer.
+    keeps free, by device name. The overhead outside every buffer, which no rung sees, and the band are as `learned`
+    from past loads, else as stated. Raises BadInput for a rung that does not exist, PartMissing when the one that was
+    asked for cannot answer.
     """
     if rung not in RUNGS:
         raise BadInput(f"{rung!r} is not a rung", do=f"--rung {'|'.join(r.replace(' ', '-') for r in RUNGS)}")
     settings, reserve_bytes, notes = _as_placed(model, settings, devices, runtime, reserve_bytes)
     answer = _from_rungs(model, settings, devices, host, runtime, rung, history, reserve_bytes)
-    return replace(answer, notes=(*notes, *answer.notes))
+    return settled(replace(answer, notes=(*notes, *answer.notes)), model.architecture, devices, learned)
 
 
 def _from_rungs(
@@ -67,13 +70,12 @@ def _from_rungs(
     if rung in ("auto", "measured"):
         found = _measured(model, settings, devices, runtime, history)
         if found is not None:
-            return _completed(found, model, settings, devices, host, reserve_bytes)
+            return _with_reserve(found, reserve_bytes)
         if rung == "measured":
             raise PartMissing("this load was not measured before on this device", do="qwenops verify MODEL")
     if rung in ("auto", "runtime"):
         try:
-            asked = _asked(model, settings, devices, runtime)
-            return _completed(asked, model, settings, devices, host, reserve_bytes)
+            return _with_reserve(_asked(model, settings, devices, runtime), reserve_bytes)
         except (PartMissing, ChildDied) as why:
             if rung == "runtime":
                 raise
@@ -162,26 +164,9 @@ def _closed_form(
     return closed_form(model, settings, tuple(devices), host, reserve_bytes=reserve_bytes)
 
 
-def _completed(
-    answer: Need,
-    model: Model,
-    settings: LoadSettings,
-    devices: Sequence[Device],
-    host: Host | None,
-    reserve_bytes: Mapping[str, int] | None,
-) -> Need:
-    """A higher rung's answer with the parts it cannot see, and with the reserve that the caller knows."""
-    formula = {d.name: d for d in _closed_form(model, settings, devices, host, reserve_bytes).devices}
-    completed = []
-    for device in answer.devices:
-        known = formula.get(device.name)
-        overhead = device.overhead_bytes or (known.overhead_bytes if known else 0)
-        reserve = (reserve_bytes or {}).get(device.name, device.reserve_bytes)
-        completed.append(replace(device, overhead_bytes=overhead, reserve_bytes=reserve))
-    added = sum(d.overhead_bytes for d in completed) - sum(d.overhead_bytes for d in answer.devices)
-    return replace(
-        answer,
-        devices=tuple(completed),
-        band=Band(answer.band.low + added, answer.band.high + added),
-        sources={"overhead": "closed form", **answer.sources},
-    )
+def _with_reserve(answer: Need, reserve_bytes: Mapping[str, int] | None) -> Need:
+    """A higher rung's answer with what the runtime keeps free, where the caller knows that."""
+    if not reserve_bytes:
+        return answer
+    devices = tuple(replace(d, reserve_bytes=reserve_bytes.get(d.name, d.reserve_bytes)) for d in answer.devices)
+    return replace(answer, devices=devices)

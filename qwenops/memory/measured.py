@@ -39,11 +39,16 @@ def device_key(devices: Sequence[Device]) -> str:
 
 
 def as_measured(
-    lines: LoadLines, *, overhead_bytes: Mapping[str, int] | None = None, flash_attn: bool | None = None
+    lines: LoadLines,
+    *,
+    overhead_bytes: Mapping[str, int] | None = None,
+    usage: Sequence[Mapping[str, Any]] = (),
+    flash_attn: bool | None = None,
 ) -> dict[str, Any]:
     """A load's buffers as plain JSON values for the history, the encoder at its warm-up size.
 
-    `overhead_bytes` is what the device lost beyond the buffers, by device, where that could be measured.
+    `overhead_bytes` is what the device lost beyond the buffers, by device, where that could be measured; `usage` are
+    the figures behind it, to learn from, also those of loads that were disturbed.
     """
     devices = [
         {
@@ -70,6 +75,7 @@ def as_measured(
         },
         "layers": asdict(lines.layers) if lines.layers else None,
         "flash_attn": lines.flash_attn if flash_attn is None else flash_attn,
+        "usage": [dict(entry) for entry in usage],
     }
 
 

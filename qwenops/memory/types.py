@@ -106,7 +106,10 @@ class Layers:
 
 @dataclass(frozen=True)
 class Need:
-    """The answer of one rung, or of several: `sources` names the rung of each component."""
+    """The answer of one rung, or of several: `sources` names the rung of each component.
+
+    Of the overhead it says "learned (n loads)", "measured" with this very load, or "default".
+    """
 
     rung: Rung
     settings: LoadSettings
@@ -114,7 +117,7 @@ class Need:
     host: HostNeed
     layers: Layers
     band: Band
-    sources: Mapping[str, Rung]
+    sources: Mapping[str, str]
     notes: tuple[str, ...] = ()
     flash_attn: bool | None = field(default=None)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from qwenops.errors import CheckFailed
-from qwenops.machine.types import Device
 from qwenops.memory.probe_log import LoadLines, parse_load_log
 from qwenops.memory.types import Layers
 from qwenops.ollama import serverlog
 from qwenops.ollama.runners import nameless, sharing
 from qwenops.ollama.types import Progress, silent
+from qwenops.ollama.usage import Usage, settled, usage_of_load
 from qwenops.runtime.client import Client
 from qwenops.runtime.names import Name, checked_name
 from qwenops.runtime.types import LoadedModel, Runtime
@@ -32,8 +31,8 @@ class Loaded:
 
     `lines` are the log's buffer lines, None where the log could not be read (`log_missing` says why).
     `projector_backend` is where the projector runs ("Vulkan0", "CPU"), `projector_moved` the server's reason for the
-    CPU. `gained_bytes` is what each device lost to this load by its own driver's count, where one could be asked.
-    `others` were loaded at the same time.
+    CPU. `usage` is each device before and after by its own driver's count, where one could be asked. `others` were
+    loaded at the same time.
     """
 
     model: LoadedModel
@@ -42,7 +41,7 @@ class Loaded:
     log_missing: str = ""
     projector_backend: str | None = None
     projector_moved: str | None = None
-    gained_bytes: Mapping[str, int] = field(default_factory=dict)
+    usage: tuple[Usage, ...] = ()
     others: tuple[str, ...] = ()
 
     @property
@@ -68,7 +67,7 @@ def load_alone(
     client = Client(runtime.url)
     _make_way(client, wanted, alone=alone)
     others = tuple(m.name for m in client.ps())
-    before = _used_bytes(runtime)
+    before = settled(runtime)
     place = serverlog.mark(runtime)
     started = time.monotonic()
     progress(f"loading {wanted.short}", 0, 0)
@@ -78,10 +77,12 @@ def load_alone(
         text, _ = serverlog.lines_since(place)
         raise _why_not(wanted.short, refused, parse_load_log(text)) from None
     seconds = time.monotonic() - started
-    model = next(iter(sharing(client, wanted, client.ps())), None)
+    shown = client.ps()
+    model = next(iter(sharing(client, wanted, shown)), None)
     if model is None:
         raise CheckFailed(f"{wanted.short} was loaded and is gone again", do="ollama ps")
-    after = _used_bytes(runtime)
+    gone = tuple(name for name in others if name not in {m.name for m in shown})
+    usage = usage_of_load(before, settled(runtime), evicted=gone, server=runtime.pid)
     text, missing = serverlog.lines_since(place)
     lines = parse_load_log(text) if text else None
     if lines is not None and not lines.complete:
@@ -97,7 +98,7 @@ def load_alone(
         log_missing=missing,
         projector_backend=clip[-1] if clip else None,
         projector_moved=moved[-1] if moved else None,
-        gained_bytes={key: after[key] - used for key, used in before.items() if key in after},
+        usage=usage,
         others=others,
     )
 
@@ -120,24 +121,6 @@ def _make_way(client: Client, wanted: Name, *, alone: bool) -> None:
         if other not in removed:
             with contextlib.suppress(ServerRefused):
                 client.unload(other.name)
-
-
-def _used_bytes(runtime: Runtime) -> dict[str, int]:
-    """Memory in use by device name, by the driver's own count; empty where the server is not on this machine."""
-    if runtime.place == "remote":
-        return {}
-    from qwenops.machine.detect import detect
-
-    real = [d for d in detect().devices if d.source in ("nvml", "sysfs") and not d.unified]
-    return {_runtime_name(d, runtime): d.used_bytes for d in real}
-
-
-def _runtime_name(device: Device, runtime: Runtime) -> str:
-    """The runtime's name of a device that the driver counted: by PCI address or UUID, else by its own name."""
-    for other in runtime.devices:
-        if (device.pci_bus_id and other.pci_bus_id == device.pci_bus_id) or (device.uuid and other.uuid == device.uuid):
-            return other.name
-    return device.name
 
 
 def _why_not(name: str, refused: ServerRefused, lines: LoadLines) -> CheckFailed:

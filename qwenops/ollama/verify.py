@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -105,18 +105,20 @@ def load_and_verify(
     model: Model | None = None,
     alone: bool = False,
     keep: bool = True,
+    also: Sequence[Need] = (),
     progress: Progress = silent,
 ) -> Verified:
     """Load a model and compare it with the plan's need; the prediction is in the history before the load begins.
 
     Without a need only what contradicts itself is wrong (layers left out of a device that was there). `model` names
-    the file for the history; without it nothing is recorded. A model whose file is no longer what its digest says is
-    not loaded: CheckFailed names the file. Raises what load_alone raises.
+    the file for the history; without it nothing is recorded. `also` are other rungs' answers to the same question,
+    kept beside the plan's. A model whose file is no longer what its digest says is not loaded: CheckFailed names the
+    file. Raises what load_alone raises.
     """
     _check_files(name, runtime, progress)
     row = None
     if need is not None and model is not None:
-        row = _record_prediction(need, model, runtime)
+        row = _record_prediction(need, also, model, runtime)
     try:
         loaded = load_alone(name, runtime, alone=alone, keep=keep, progress=progress)
     except BaseException:
@@ -127,7 +129,7 @@ def load_and_verify(
     verified = verify(name, runtime, need, loaded)
     if row is not None:
         with history.open() as known:
-            known.finish_load(row, _measured(loaded, runtime), verified.ok and loaded.lines is not None)
+            known.finish_load(row, _measured(loaded), verified.ok and loaded.lines is not None)
     return verified
 
 
@@ -268,8 +270,7 @@ def _components(need: Need, loaded: Loaded) -> tuple[Component, ...]:
     found: list[Component] = []
     for device in need.devices:
         seen = _on_device(lines, device.name)
-        if device.name in loaded.gained_bytes:
-            seen["overhead"] = max(0, loaded.gained_bytes[device.name] - sum(seen.values()))
+        seen |= _overhead(loaded, device.name)
         for key in (*_DEVICE_KINDS, "projector", "encoder", "draft", "overhead"):
             predicted = getattr(device, f"{key}_bytes")
             found += _row(device.name, key, predicted, seen.get(key), need.sources)
@@ -294,6 +295,14 @@ def _on_device(lines: LoadLines, name: str) -> dict[str, int]:
     return {**seen, "projector": lines.projector_bytes(name)}
 
 
+def _overhead(loaded: Loaded, name: str) -> dict[str, int]:
+    """What a device lost beyond its buffers; nothing where nobody counts it, or others moved meanwhile."""
+    usage = next((one for one in loaded.usage if one.device.name == name), None)
+    if usage is None or usage.disturbed or loaded.lines is None:
+        return {}
+    return {"overhead": max(0, usage.gained_bytes - sum(_on_device(loaded.lines, name).values()))}
+
+
 def _row(place: str, name: str, predicted: int, seen: int | None, sources: Mapping[str, Any]) -> list[Component]:
     if not predicted and not seen:
         return []
@@ -306,8 +315,13 @@ def _row(place: str, name: str, predicted: int, seen: int | None, sources: Mappi
 
 
 def _totals(components: tuple[Component, ...]) -> tuple[int | None, int | None]:
-    """(planned, measured) over what was measured on devices, the encoder apart: it is measured at another size."""
-    both = [c for c in components if c.place != "host" and c.measured_bytes is not None and c.name != "encoder"]
+    """(planned, measured) over the buffers that were seen on devices.
+
+    The encoder is measured at another size, and what lies outside every buffer may be no part of the plan at all: a
+    free figure of the runtime's holds the context already.
+    """
+    apart = ("encoder", "overhead")
+    both = [c for c in components if c.place != "host" and c.measured_bytes is not None and c.name not in apart]
     if not both:
         return None, None
     return sum(c.predicted_bytes for c in both), sum(c.measured_bytes or 0 for c in both)
@@ -316,24 +330,27 @@ def _totals(components: tuple[Component, ...]) -> tuple[int | None, int | None]:
 # The history
 
 
-def _record_prediction(need: Need, model: Model, runtime: Runtime) -> int:
+def _record_prediction(need: Need, also: Sequence[Need], model: Model, runtime: Runtime) -> int:
     from qwenops.model.read import model_key
 
+    entry = {"file": str(model.path), "architecture": model.architecture}
     with history.open() as known:
         return known.record_load(
             model_key(model),
             settings_key(need.settings),
             runtime_key(runtime),
             device_key(runtime.devices),
-            need.as_data({"file": str(model.path), "architecture": model.architecture}),
+            {**need.as_data(entry), "also": [other.as_data(entry) for other in also]},
         )
 
 
-def _measured(loaded: Loaded, runtime: Runtime) -> dict[str, Any] | None:
+def _measured(loaded: Loaded) -> dict[str, Any] | None:
     if loaded.lines is None:
         return None
-    overhead = {
-        name: max(0, gained - sum(_on_device(loaded.lines, name).values()))
-        for name, gained in loaded.gained_bytes.items()
-    }
-    return as_measured(loaded.lines, overhead_bytes=overhead)
+    lines = loaded.lines
+    overhead = {one.device.name: _overhead(loaded, one.device.name).get("overhead", 0) for one in loaded.usage}
+    usage = [
+        one.as_data(sum(_on_device(lines, one.device.name).values()), lines.free_bytes.get(one.device.name))
+        for one in loaded.usage
+    ]
+    return as_measured(lines, overhead_bytes=overhead, usage=usage)

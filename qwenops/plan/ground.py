@@ -67,7 +67,13 @@ def _with_driver_facts(listed: tuple[Device, ...], seen: tuple[Device, ...]) -> 
     """Who holds the memory is the driver's knowledge, how much is free is the runtime's: keep both."""
     by_kind = {(d.kind, d.index): d for d in seen}
     return tuple(
-        replace(d, processes=twin.processes, driver=twin.driver, compute_capability=twin.compute_capability)
+        replace(
+            d,
+            processes=twin.processes,
+            driver=twin.driver,
+            compute_capability=twin.compute_capability,
+            uuid=d.uuid or twin.uuid,
+        )
         if (twin := by_kind.get((d.kind, d.index)))
         else d
         for d in listed

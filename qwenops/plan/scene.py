@@ -15,7 +15,9 @@ from qwenops.plan.types import Wish
 def make_scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
     """The scene of a search: every question of need is asked once, on the devices that Ollama would use."""
     from qwenops.memory import ladder, reserve
+    from qwenops.memory.learned import learn
 
+    learned = learn(history, base.runtime)
     answers: dict[tuple[int, LoadSettings, str], Need] = {}
 
     def ask(rung: str) -> AskNeed:
@@ -36,6 +38,7 @@ def make_scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
                 rung=rung,
                 history=history,
                 reserve_bytes=reserve.fit_reserve(model, settings, devices, base.environment),
+                learned=learned,
             )
 
         return answer

@@ -17,6 +17,7 @@ SAID_BY = {
     "closed form": "formula",
     "measured": "measured here before",
     "dry load": "dry load",
+    "default": "a stated default",
 }
 SHORT = {"runtime": "runtime", "closed form": "formula", "measured": "measured", "dry load": "dry load"}
 
@@ -89,7 +90,15 @@ def _borrowed(answer: Mapping[str, Any]) -> list[str]:
     for part, rung in answer["sources"].items():
         if rung != answer["rung"] and any(place.get(f"{part}_bytes") for place in places):
             lenders.setdefault(rung, []).append(part)
-    return [f"{SHORT[answer['rung']]}: {', '.join(parts)} by {SHORT[rung]}" for rung, parts in lenders.items()]
+    return [
+        f"{SHORT[answer['rung']]}: {', '.join(parts)} {_by(SHORT.get(rung) or SAID_BY.get(rung, rung))}"
+        for rung, parts in lenders.items()
+    ]
+
+
+def _by(source: str) -> str:
+    """'by formula', 'by a stated default'; what was learned says so itself: 'learned (3 loads)'."""
+    return source if source.startswith("learned") else f"by {source}"
 
 
 def headline(model: Mapping[str, Any]) -> str:
@@ -139,7 +148,7 @@ def _band(data: Mapping[str, Any]) -> str:
 def _mixed(data: Mapping[str, Any]) -> str:
     places = [*data["devices"], data["host"]]
     others = sorted(
-        f"{part} by {SAID_BY.get(rung, rung)}"
+        f"{part} {_by(SAID_BY.get(rung, rung))}"
         for part, rung in data["sources"].items()
         if rung != data["rung"] and any(place.get(f"{part}_bytes") for place in places)
     )

@@ -16,6 +16,8 @@ from qwenops.setup.given import Given, only_one, variants
 from qwenops.units import parse_size
 
 if TYPE_CHECKING:
+    from qwenops.history import History
+    from qwenops.memory.learned import Learned
     from qwenops.runtime.types import Runtime
 
 
@@ -62,6 +64,8 @@ class _Question:
     settings: LoadSettings
     ground: Ground
     devices: tuple[Device, ...]
+    history: History | None
+    learned: Learned
 
     def ask(self, rung: str) -> Need:
         """One rung's need, or the best one's with "auto"."""
@@ -75,8 +79,9 @@ class _Question:
             host=self.ground.host,
             runtime=self.ground.runtime,
             rung=rung,
-            history=_known(rung),
+            history=self.history,
             reserve_bytes=fit_reserve(self.model, self.settings, self.devices, self.ground.environment),
+            learned=self.learned,
         )
 
     def as_data(self, answer: Need) -> dict[str, Any]:
@@ -118,6 +123,7 @@ def _question(
     gpu_layers: str = "all",
     **rest: Any,
 ) -> _Question:
+    from qwenops.memory.learned import learn
     from qwenops.memory.reserve import devices_in_use
     from qwenops.plan.ground import ground
 
@@ -134,7 +140,8 @@ def _question(
         **rest,
     )
     devices = devices_in_use(model, settings, base.devices, base.host, base.environment)
-    return _Question(model, settings, base, devices)
+    known = _known(base.runtime)
+    return _Question(model, settings, base, devices, known, learn(known, base.runtime))
 
 
 def need_result(path: Given, mmproj: Given | None, *, rung: str = "auto", **options: Any) -> Result:
@@ -211,7 +218,7 @@ def make_plan(
     wish = make_wish(**pins)
     models = variants(paths, mmproj, offline=offline)
     machine, runtime = look_around(gpu)
-    return plan(models, task, machine, runtime, wish, pick=pick, history=_known(wish.rung)), machine, runtime
+    return plan(models, task, machine, runtime, wish, pick=pick, history=_known(runtime)), machine, runtime
 
 
 def plan_result(paths: tuple[Given, ...], mmproj: Given | None, *, gpu: str | None, **rest: Any) -> Result:
@@ -258,9 +265,9 @@ def runtime_entry(runtime: Runtime | None) -> dict[str, Any] | None:
     }
 
 
-def _known(rung: str) -> Any:
-    """The history, for the rung of loads that were measured before; the formula needs none."""
-    if rung == "closed form":
+def _known(runtime: Runtime | None) -> History | None:
+    """The history of loads here; none for hardware that is described, or where nothing runs models."""
+    if runtime is None:
         return None
     from qwenops import history
 

@@ -43,7 +43,9 @@ def context_for_images(patient: Patient) -> Iterator[Finding]:
 
 def spills(patient: Patient) -> Iterator[Finding]:
     """Models that fit, and that the runtime's reserve would split over GPU and CPU all the same."""
+    from qwenops import history
     from qwenops.memory import ladder
+    from qwenops.memory.learned import learn
     from qwenops.memory.reserve import devices_in_use, fit_reserve, warmup_saving
     from qwenops.plan.fit import judge
     from qwenops.plan.types import Choice
@@ -51,6 +53,8 @@ def spills(patient: Patient) -> Iterator[Finding]:
     runtime, host = patient.runtime, patient.machine.host
     if not runtime.devices:
         return
+    with history.open() as kept:
+        learned = learn(kept, runtime)
     for one in registered_models(runtime):
         if "num_gpu" in one.params:
             continue
@@ -58,7 +62,14 @@ def spills(patient: Patient) -> Iterator[Finding]:
         devices = devices_in_use(one.model, settings, runtime.devices, host, runtime.environment)
         reserve = fit_reserve(one.model, settings, devices, runtime.environment)
         need = ladder.need(
-            one.model, settings, devices, host=host, runtime=runtime, rung="closed form", reserve_bytes=reserve
+            one.model,
+            settings,
+            devices,
+            host=host,
+            runtime=runtime,
+            rung="closed form",
+            reserve_bytes=reserve,
+            learned=learned,
         )
         judged = judge(
             Choice(one.model, settings, images=0),

@@ -76,7 +76,9 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
 
 def need_of_registered(name: str, runtime: Runtime, machine: Machine) -> tuple[Model | None, Need | None]:
     """The model's files and what its load will need by the best rung; None where its files cannot be read."""
+    from qwenops import history
     from qwenops.memory import ladder
+    from qwenops.memory.learned import learn
     from qwenops.memory.reserve import devices_in_use, fit_reserve
 
     one = registered_model(name, runtime)
@@ -86,7 +88,11 @@ def need_of_registered(name: str, runtime: Runtime, machine: Machine) -> tuple[M
     settings = load_settings(one, runtime)
     devices = devices_in_use(one.model, settings, base.devices, base.host, base.environment)
     reserve = fit_reserve(one.model, settings, devices, base.environment)
-    need = ladder.need(one.model, settings, devices, host=base.host, runtime=runtime, reserve_bytes=reserve)
+    with history.open() as kept:
+        learned = learn(kept, runtime)
+    need = ladder.need(
+        one.model, settings, devices, host=base.host, runtime=runtime, reserve_bytes=reserve, learned=learned
+    )
     return one.model, need
 
 

@@ -82,7 +82,9 @@ def test_without_history_and_with_a_runtime_out_of_reach_the_formulas_answer_and
     answer = asked(model)
     assert answer.rung == "closed form"
     assert answer.notes[0] == "the runtime was not asked: the Ollama server is on another machine"
-    assert replace(answer, notes=()) == replace(closed_form(model, SETTINGS, (CARD,)), notes=())
+    formula = closed_form(model, SETTINGS, (CARD,))
+    assert answer.sources["overhead"] == "default"
+    assert replace(answer, notes=(), sources={}) == replace(formula, notes=(), sources={})
 
 
 def test_hardware_that_is_not_here_is_answered_without_excuses(model: Model) -> None:
@@ -232,4 +234,4 @@ class TestWithARuntime:
         said = need(small, SETTINGS, (gpu,), runtime=runtime)
         formula = closed_form(small, SETTINGS, (gpu,))
         assert said.devices[0].overhead_bytes == formula.devices[0].overhead_bytes
-        assert said.sources["overhead"] == "closed form"
+        assert said.sources["overhead"] == "default"

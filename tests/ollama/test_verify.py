@@ -12,6 +12,7 @@ import pytest
 
 from qwenops import history
 from qwenops.errors import CheckFailed
+from qwenops.machine.types import Device
 from qwenops.memory.probe_log import parse_load_log
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need
 from qwenops.model.read import read_model
@@ -19,6 +20,7 @@ from qwenops.ollama.link import can_reflink
 from qwenops.ollama.load import Loaded
 from qwenops.ollama.register import register
 from qwenops.ollama.types import Spec
+from qwenops.ollama.usage import Usage
 from qwenops.ollama.verify import Verified, load_and_verify, verify
 from qwenops.runtime.client import Client
 from qwenops.runtime.discover import discover
@@ -177,11 +179,16 @@ def test_what_the_log_would_have_said_is_not_seen_and_not_guessed() -> None:
 
 def test_memory_beyond_the_buffers_is_shown_as_overhead() -> None:
     gained = round((28.51 + 4 + 7.02 + 0.89 + 49.72 + 300) * MIB)
-    verified = verify("t", RUNTIME, need(), loaded(gained_bytes={"Vulkan0": gained}))
+    card = Device("Vulkan0", "vulkan", "A card", 2048 * MIB, 2048 * MIB)
+    usage = Usage(card, 100 * MIB, 100 * MIB + gained, 1948 * MIB)
+    verified = verify("t", RUNTIME, need(), loaded(usage=(usage,)))
 
     overhead = next(c for c in verified.components if c.name == "overhead")
     assert overhead.measured_bytes is not None
     assert abs(overhead.measured_bytes - 300 * MIB) < 100
+    assert verified.ok, "the context is in the free figure that the plan was held against"
+    disturbed = verify("t", RUNTIME, need(), loaded(usage=(replace(usage, disturbed="a game started"),)))
+    assert not [c for c in disturbed.components if c.name == "overhead" and c.measured_bytes]
 
 
 def test_others_that_are_loaded_are_named() -> None:

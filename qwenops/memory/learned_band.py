@@ -1,0 +1,137 @@
+"""Bands from the history's own errors: how far predictions of the same kind were off when the load came.
+
+A past load is comparable when it is of the same architecture, on the same kind of devices, by the same runtime build,
+kept its layers and projector where they were planned, and each of its parts was predicted by the same rung. Its errors
+are carried over part by part: an error beyond rounding grows with the part (compute off by 3 % there is 3 % of the
+compute here), and is never taken for less than it was. Their sum is one scenario of how far this total may be off.
+
+Every scenario lies inside the band, so one bad load widens it at once. It gets narrower than stated only when at least
+`ENOUGH_LOADS` different loads (model and settings) are comparable: then the interval from the lowest to the highest of
+n independent errors contains 98 % of all with a confidence of 95 %, whatever their distribution (Wilks 1941: the
+coverage between extremes is Beta(n - 1, 2), and 1 - n p^(n-1) + (n - 1) p^n reaches 0.95 for p = 0.98 at n = 236).
+Never narrower than what rounding alone can do, and never for rungs whose stated band is rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from qwenops.memory.types import Band, Need
+from qwenops.units import MIB
+
+if TYPE_CHECKING:
+    from qwenops.history import LoadRow
+
+PARTS: Final = ("weights", "kv", "state", "compute", "projector")
+"""What a load shows at the size for which it was predicted; the encoder is predicted for the largest image."""
+ENOUGH_LOADS: Final = 236
+FLOOR_BELOW_BYTES: Final = 2 * MIB
+FLOOR_ABOVE_BYTES: Final = MIB
+_NARROWED: Final = frozenset({"closed form", "dry load"})
+# Up to here an error is rounding and does not grow with the part: the log has hundredths of a MiB a buffer, the
+# runtime's table whole MiB.
+_ROUNDING_BYTES: Final = MIB // 16
+_TABLE_ROUNDING_BYTES: Final = MIB
+
+
+@dataclass(frozen=True)
+class LoadError:
+    """One prediction beside its load: bytes on all devices by part, the rung of each part, and what they are of."""
+
+    build: str
+    architecture: str
+    kinds: tuple[str, ...]
+    load: tuple[str, str]
+    rung: str
+    sources: Mapping[str, str]
+    predicted: Mapping[str, int]
+    measured: Mapping[str, int]
+
+    def off_bytes(self, part: str) -> int:
+        """By how much a part was more than predicted."""
+        return self.measured[part] - self.predicted[part]
+
+
+def errors_in(row: LoadRow) -> Iterator[LoadError]:
+    """What a row of the history says of each rung that predicted it; nothing where the load went another way."""
+    for predicted in (row.predicted, *(row.predicted.get("also") or ())):
+        try:
+            if error := _error(row, predicted):
+                yield error
+        except (KeyError, TypeError, AttributeError):
+            continue  # a row of an older form
+
+
+def _error(row: LoadRow, predicted: Mapping[str, Any]) -> LoadError | None:
+    measured = row.measured
+    if measured is None or not predicted["devices"] or predicted["layers"] != measured["layers"]:
+        return None
+    planned, seen = _by_part(predicted["devices"]), _by_part(measured["devices"])
+    if any(d["draft_bytes"] for d in predicted["devices"]) or bool(planned["projector"]) != bool(seen["projector"]):
+        return None
+    return LoadError(
+        build=row.runtime_build,
+        architecture=predicted["model"]["architecture"],
+        kinds=_kinds(d["kind"] for d in predicted["devices"]),
+        load=(row.model_key, row.settings_key),
+        rung=predicted["rung"],
+        sources=predicted["sources"],
+        predicted=planned,
+        measured=seen,
+    )
+
+
+def _by_part(devices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {part: sum(int(d[f"{part}_bytes"]) for d in devices) for part in PARTS}
+
+
+def _kinds(kinds: Iterator[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(kinds)))
+
+
+def learned_band(answer: Need, architecture: str, errors: Sequence[LoadError]) -> Band:
+    """The band of an answer, in bytes, after what loads of its kind have shown; as stated where none are comparable."""
+    stated, total = answer.band, answer.total_device_bytes
+    parts = {part: sum(getattr(d, f"{part}_bytes") for d in answer.devices) for part in PARTS}
+    kinds = _kinds(d.kind for d in answer.devices)
+    comparable = [
+        e
+        for e in errors
+        if e.architecture == architecture and e.kinds == kinds and _speaks_for(e, parts, answer.sources)
+    ]
+    if not comparable or any(d.draft_bytes for d in answer.devices):
+        return stated
+    below = min(sum(_carried(e, part, n)[0] for part, n in parts.items()) for e in comparable)
+    above = max(sum(_carried(e, part, n)[1] for part, n in parts.items()) for e in comparable)
+    # What no load shows (the encoder at its largest) keeps its share of the stated width.
+    share = total - sum(parts.values())
+    low = total + min(0, below) - FLOOR_BELOW_BYTES - _share(total - stated.low, share, total)
+    high = total + max(0, above) + FLOOR_ABOVE_BYTES + _share(stated.high - total, share, total)
+    if answer.rung in _NARROWED and len({e.load for e in comparable}) >= ENOUGH_LOADS:
+        return Band(max(0, low), high)
+    return Band(max(0, min(stated.low, total + below)), max(stated.high, total + above))
+
+
+def _speaks_for(error: LoadError, parts: Mapping[str, int], sources: Mapping[str, str]) -> bool:
+    """Whether every part of the answer was there in that load, predicted by the same rung."""
+    return all(
+        error.predicted[part] > 0 and error.sources.get(part) == sources.get(part) for part, n in parts.items() if n
+    )
+
+
+def _carried(error: LoadError, part: str, size_bytes: int) -> tuple[int, int]:
+    """(lowest, highest) that a past error can mean for a part of this size: as it was, and grown with the part."""
+    off, predicted = error.off_bytes(part), error.predicted[part]
+    if not predicted:
+        return min(0, off), max(0, off)  # it came unforeseen, and may again
+    if not size_bytes:
+        return 0, 0
+    rounding = _TABLE_ROUNDING_BYTES if error.sources.get(part) == "runtime" else _ROUNDING_BYTES
+    grown = 0 if abs(off) <= rounding else off * size_bytes
+    return min(off, grown // predicted), max(off, -(-grown // predicted))
+
+
+def _share(width: int, part: int, total: int) -> int:
+    return -(-max(0, width) * max(0, part) // max(1, total))
