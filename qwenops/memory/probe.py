@@ -129,7 +129,7 @@ def _address(folder: Path) -> list[str]:
 
 
 def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLog, chosen: FitPass) -> Need:
-    parts = device_parts(model, fit, chosen)
+    parts = _as_loaded(device_parts(model, fit, chosen), model, settings, question, fit, chosen)
     vision = _vision(model, settings, question, fit, chosen)
     needs = tuple(_device_need(p, vision.largest if vision else None) for p in parts)
     host = host_parts(model, chosen)
@@ -156,6 +156,26 @@ def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLo
         notes=_notes(question, settings, fit, chosen, vision),
         flash_attn=chosen.flash_attn,
     )
+
+
+def _as_loaded(
+    parts: tuple[DeviceParts, ...],
+    model: Model,
+    settings: LoadSettings,
+    question: Question,
+    fit: FitLog,
+    chosen: FitPass,
+) -> tuple[DeviceParts, ...]:
+    """The parts less what the fit counts for several devices and the load does not make."""
+    devices = question.load.devices
+    if len(parts) < 2 or len(devices) != len(parts) or fit.overflowing_layers:
+        return parts
+    from qwenops.memory.rehearsal import rehearsed_extra
+
+    numbers = {part.name: number for number, part in enumerate(parts)}
+    placed = [numbers.get(name) for _, name in sorted(chosen.layer_devices)]
+    extra = rehearsed_extra(model, settings, devices, placed)
+    return tuple(replace(p, compute_bytes=p.compute_bytes - more) for p, more in zip(parts, extra, strict=True))
 
 
 def _device_need(part: DeviceParts, vision: ProjectorParts | None) -> DeviceNeed:

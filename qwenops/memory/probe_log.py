@@ -198,7 +198,7 @@ def parse_fit_log(text: str) -> FitLog:
     """The fit's trials and its choice, from a log at verbosity 4 (tables) or 5 (exact lines as well)."""
     lines = text.splitlines()
     passes = tuple(_passes(lines))
-    choice = [(int(m[2]), int(m[3] or 0)) for line in lines if (m := _CHOICE.search(line))]
+    choice = [(int(m[2]), int(m[3] or 0), int(m[4])) for line in lines if (m := _CHOICE.search(line))]
     # The dense stage and the expert stage each print a line a device: the last ones are the choice.
     devices = len(passes[0].devices) if passes else 0
     final = tuple(choice[-devices:]) if devices and len(choice) >= devices else ()
@@ -218,7 +218,7 @@ def parse_fit_log(text: str) -> FitLog:
         mmproj_bytes=next((_mib(m[1]) for line in lines if (m := _MMPROJ_SUM.search(line))), None),
         mmproj_shares=_shares(lines, _MMPROJ_SHARE),
         draft_shares=_shares(lines, _DRAFT_SHARE),
-        overflowing_layers=sum(part for _, part in final),
+        overflowing_layers=sum(part for _, part, _ in final),
     )
 
 
@@ -395,8 +395,15 @@ def _row(match: re.Match[str]) -> MemoryRow:
     )
 
 
-def _last_try(passes: tuple[FitPass, ...], placement: tuple[tuple[int, int], ...]) -> FitPass | None:
-    return next((p for p in reversed(passes) if p.tries == placement), None)
+def _last_try(passes: tuple[FitPass, ...], final: tuple[tuple[int, int, int], ...]) -> FitPass | None:
+    """The trial of a choice: layers, those without experts, MiB used, by device.
+
+    The last trials of a mixture of experts move parts of one block at the same number of layers, and not all of them
+    are taken: what was used tells them apart.
+    """
+    tried = [p for p in reversed(passes) if p.tries == tuple((layers, part) for layers, part, _ in final)]
+    used = [mib * MIB for _, _, mib in final]
+    return next((p for p in tried if [d.self_bytes for d in p.devices] == used), tried[0] if tried else None)
 
 
 def _shares(lines: list[str], pattern: re.Pattern[str]) -> dict[str, int]:

@@ -1,15 +1,17 @@
-"""From what was typed for a model to the models: files and folders here, and references to what is somewhere else."""
+"""From what was typed for a model to the models: files and folders here, names of the catalogue, and references."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from qwenops.errors import BadInput
+from qwenops.errors import BadInput, PartMissing, QwenopsError
 from qwenops.model.types import Model
 
+_REPOSITORY = 64  # a name stands for whole repositories, whatever one reference may hold
+
 Given = Path | str
-"""A file or folder here, or the text of a reference (hf:, ollama:, https://)."""
+"""A file or folder here, the name of a published model, or the text of a reference (hf:, ollama:, https://)."""
 
 
 def variants(
@@ -18,10 +20,16 @@ def variants(
     """The variants of one model, with the projector that was named or the one that lies beside them.
 
     Of references the headers alone are read; `offline` leaves them to what was read before. A repository that holds
-    more than `most` is refused unread.
+    more than `most` is refused unread. A name stands for the repositories that the catalogue has for it, of which the
+    first that has a quant gives it.
     """
     from qwenops.model.read import in_order, read_variants
 
+    names = [one for one in given if _is_name(one)]
+    if names and len(given) > 1:
+        raise BadInput(f"{names[0]} names a model; give it alone, or files", do=f"qwenops plan {names[0]}")
+    if names:
+        return _by_name(str(names[0]), mmproj, offline=offline, most=most)
     references = [one for one in given if isinstance(one, str)]
     paths = _there([one for one in given if isinstance(one, Path)])
     if isinstance(mmproj, Path) or (mmproj is None and not references):
@@ -54,6 +62,35 @@ def must_be_here(given: tuple[Given | None, ...], what: str) -> None:
             from qwenops.model.reference import download
 
             raise BadInput(f"{what} needs the file itself, and {one} is not here", do=download(one))
+
+
+def _is_name(one: Given) -> bool:
+    """Whether this was meant as the name of a published model: no file of that name is here, and it has no folders."""
+    from qwenops.model.catalog import looks_like_name
+
+    return isinstance(one, Path) and looks_like_name(str(one)) and not one.exists()
+
+
+def _by_name(name: str, mmproj: Given | None, *, offline: bool, most: int) -> tuple[Model, ...]:
+    """The variants of a catalogue entry. Raises BadInput with the nearest names where there is none of that name."""
+    from qwenops.model.catalog import named
+    from qwenops.model.read import in_order
+    from qwenops.model.reference import read_references
+
+    wanted = named(name)
+    found: dict[str, Model] = {}
+    failed: QwenopsError | None = None
+    for reference in wanted.references:
+        try:
+            models = read_references((reference,), mmproj, offline=offline, most=max(most, _REPOSITORY))
+        except (BadInput, PartMissing) as e:
+            failed = failed or e
+            continue
+        for model in models:
+            found.setdefault(model.quant, model)
+    if not found and failed:
+        raise failed
+    return in_order(found.values())
 
 
 def _there(paths: list[Path]) -> list[Path]:

@@ -162,6 +162,30 @@ def test_two_devices_are_read_in_the_order_of_the_table_though_the_search_prints
     assert [d.self_bytes // MIB for d in fit.chosen.devices] == [21000, 20000]
 
 
+def test_a_trial_with_less_of_a_block_on_the_host_that_was_not_taken_is_not_the_answer() -> None:
+    """Of three trials with as many layers and overflowing ones the middle one was kept: the third did not fit."""
+
+    def trial(used: int, weights: int, overflow: int) -> str:
+        return (
+            "load_tensors: loading model tensors, this can take a while... (load_mode = none)\n"
+            f"x: |   - CUDA0 (RTX 3090)  | 2048 = 2048 + ({used} = {weights} + 14 + 100) + 1 |\n"
+            "x: |   - Host              |                  9 = 8 + 0 + 1 |\n"
+            f"common_params_fit_impl: id=0, n_layer= 5, n_part= 2, overflow_type={overflow}, mem= {used} MiB\n"
+        )
+
+    text = (
+        "common_params_fit_impl: getting device memory data for initial parameters:\n"
+        + trial(595, 470, 4)
+        + trial(639, 504, 2)
+        + trial(686, 541, 3)
+        + "common_params_fit_impl:   - CUDA0 (RTX 3090):  5 layers ( 2 overflowing),    639 MiB used,   1408 MiB free\n"
+        + "common_fit_params: fitting params to free memory took 0.42 seconds\n"
+    )
+    fit = parse_fit_log(text)
+    assert fit.overflowing_layers == 2
+    assert fit.chosen is fit.passes[1]
+
+
 @pytest.mark.parametrize("text", ["", "error: unknown model architecture: 'foo'\n", "usage: llama-server [options]\n"])
 def test_without_a_table_there_is_no_answer(text: str) -> None:
     assert parse_fit_log(text).chosen is None

@@ -9,20 +9,23 @@ import pytest
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.probe_log import parse_load_log
 from qwenops.units import MIB
-from scripts.verify_dry_load import CASES, PARTS, Row, main
+from scripts.verify.__main__ import main
+from scripts.verify.cases import grid
+from scripts.verify.dry_load import PARTS, Row, jobs
 from tests.support.shapes import text_model
+
+JOB = jobs()[0]
 
 
 def row(off_mib: float, part: str) -> Row:
     """A dry load that said exactly what the log shows, but for one part."""
-    case = CASES[0]
-    said = closed_form(text_model(case.dims, case.quant), case.settings[0], ())
+    said = closed_form(text_model(JOB.case.dims, JOB.case.quant), JOB.settings[0], ())
     host = replace(said.host, state_bytes=64 * MIB)
     lines = [
         f"x:  CPU {kind} buffer size = {getattr(host, f'{name}_bytes') / MIB:.2f} MiB" for name, kind in PARTS.items()
     ]
     changed = replace(host, **{f"{part}_bytes": getattr(host, f"{part}_bytes") + round(off_mib * MIB)})
-    return Row(case, replace(said, host=changed), parse_load_log("\n".join(lines)))
+    return Row(JOB, replace(said, host=changed), parse_load_log("\n".join(lines)))
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -34,7 +37,15 @@ def test_a_row_is_as_good_as_its_worst_part(part: str, off_mib: float, within: b
         assert judged.worst[1] == part
 
 
+def test_every_text_model_of_the_grid_is_asked_about_under_all_its_settings() -> None:
+    asked = {(job.case.shape, job.case.quant, job.case.cut): set(job.settings) for job in jobs()}
+    for case in grid():
+        settings = asked[case.shape, case.quant, case.cut]
+        assert replace(case.settings(), gpu_layers="all", image_tokens=4096) in settings
+        assert {"server", "library"} == {s.outputs for s in settings}
+
+
 @pytest.mark.library
 def test_a_model_with_sliding_windows_is_asked_loaded_and_within_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--only", "gemma-3-1b", "--no-write"]) == 0
-    assert "3 of 3 rows within the bar" in capsys.readouterr().out
+    assert main(["dry-load", "--only", "gemma-3-270m Q8_0", "--no-write"]) == 0
+    assert "4 of 4 rows within the bar" in capsys.readouterr().out

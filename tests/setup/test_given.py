@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qwenops.cli.common import REFERENCES
-from qwenops.errors import BadInput
+from qwenops.errors import BadInput, QwenopsError
 from qwenops.memory.probe import probe
 from qwenops.memory.types import LoadSettings
 from qwenops.model.read import read_model
@@ -157,3 +157,76 @@ def test_the_runtime_is_asked_about_a_model_that_is_not_here(
     # what is free differs from one moment to the next
     assert [replace(d, free_bytes=0) for d in of_header.devices] == [replace(d, free_bytes=0) for d in of_file.devices]
     assert of_header.host == of_file.host
+
+
+@pytest.fixture
+def named_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A hub with both repositories that the catalogue has for qwen3-vl:8b, one quant of which both have."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for quant in ("Q4_K_M", "Q8_0", "IQ4_XS"):
+        write_text(shelf / f"{quant}.gguf", TEXT["qwen3-vl-8b"], quant)
+    write_vision(shelf / "mmproj-F16.gguf", VISION["qwen3-vl-8b"])
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("QWENOPS_HOME", str(tmp_path / "own"))
+    with serving() as web, serving("127.0.0.2") as cdn:
+        monkeypatch.setenv("HF_ENDPOINT", web.url)
+        for owner, stem, quants in (
+            ("Qwen", "Qwen3VL", ("Q4_K_M", "Q8_0")),
+            ("unsloth", "Qwen3-VL", ("Q4_K_M", "IQ4_XS")),
+        ):
+            files = {f"{stem}-8B-Instruct-{quant}.gguf": shelf / f"{quant}.gguf" for quant in quants}
+            web.repository(
+                f"{owner}/Qwen3-VL-8B-Instruct-GGUF", {**files, "mmproj-F16.gguf": shelf / "mmproj-F16.gguf"}, cdn
+            )
+        yield web
+
+
+def test_a_name_stands_for_every_quant_of_its_repositories(named_hub: Web) -> None:
+    found = {m.quant: m.source for m in variants((Path("qwen3-vl:8b"),), None)}
+    assert found == {
+        "Q8_0": "hf:Qwen/Qwen3-VL-8B-Instruct-GGUF:Qwen3VL-8B-Instruct-Q8_0.gguf",
+        "Q4_K_M": "hf:Qwen/Qwen3-VL-8B-Instruct-GGUF:Qwen3VL-8B-Instruct-Q4_K_M.gguf",
+        "IQ4_XS": "hf:unsloth/Qwen3-VL-8B-Instruct-GGUF:Qwen3-VL-8B-Instruct-IQ4_XS.gguf",
+    }
+
+
+def test_a_name_with_a_quant_is_that_quant_wherever_it_is(named_hub: Web) -> None:
+    (model,) = variants((Path("qwen3-vl:8b-instruct-iq4_xs"),), None)
+    assert model.quant == "IQ4_XS"
+    assert model.projector is not None
+
+
+def test_a_repository_that_is_gone_leaves_the_other(named_hub: Web) -> None:
+    del named_hub.pages["/api/models/Qwen/Qwen3-VL-8B-Instruct-GGUF"]
+    assert [m.quant for m in variants((Path("qwen3-vl:8b"),), None)] == ["Q4_K_M", "IQ4_XS"]
+
+
+def test_a_name_of_which_every_repository_is_gone_says_what_stood_in_the_way(named_hub: Web) -> None:
+    named_hub.pages.clear()
+    with pytest.raises(QwenopsError, match="Qwen/Qwen3-VL-8B-Instruct-GGUF"):
+        variants((Path("qwen3-vl:8b"),), None)
+
+
+def test_plan_takes_a_name(named_hub: Web) -> None:
+    answer = qwenops("plan", "qwen3-vl:8b", "--for", "ocr", *CARD, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.data["choice"]["file"].startswith("hf:")
+
+
+def test_a_name_that_nobody_has_gets_the_nearest(named_hub: Web) -> None:
+    answer = qwenops("plan", "qwen3-vl:9b", *CARD)
+    assert answer.code == 2
+    assert "qwenops plan qwen3-vl:8b" in answer.err
+    assert not named_hub.requests
+
+
+def test_a_file_of_the_same_name_comes_before_the_catalogue(
+    named_hub: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "qwen3-vl:8b", TEXT["qwen3-0.6b"])
+    (model,) = variants((Path("qwen3-vl:8b"),), None)
+    assert model.architecture == "qwen3"

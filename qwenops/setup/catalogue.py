@@ -1,0 +1,118 @@
+"""The catalogue as a command: which published models there are, and what of each fits this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from qwenops.errors import BadInput
+from qwenops.machine.types import Machine
+from qwenops.model.blueprint import blueprint
+from qwenops.model.catalog import Entry, catalog, matching, nearest
+from qwenops.result import Result
+
+if TYPE_CHECKING:
+    from qwenops.plan.best_quant import Published
+
+LADDER: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K")
+"""The quants that are tried, the best first, where a repository does not list its own."""
+
+_VOCABULARY_BYTES: Final = 12_000_000  # at most, in the header of a file; no device holds it
+
+
+def models_result(query: Sequence[str], *, gpu: str | None) -> Result:
+    """The catalogue's models that match a query, each with the best quant that fits ("qwenops.models/1").
+
+    By formula from published dimensions: nothing is downloaded or asked. Exit code 1 when nothing matches.
+    """
+    from qwenops.setup.answers import look_around
+
+    entries = matching(query)
+    if not entries:
+        near = nearest("".join(query))
+        raise BadInput(
+            f"no model of the catalogue matches {' '.join(query)!r}",
+            do=(*(f"qwenops models {name}" for name in near), "qwenops models     (all of them)"),
+        )
+    machine, _ = look_around(gpu, probe_devices=False)
+    data = {
+        "machine": {
+            "devices": [asdict(d) for d in machine.devices],
+            "host_available_bytes": machine.host.available_bytes,
+        },
+        "models": _rows(entries, machine),
+        "whole_catalogue": len(entries) == len(catalog()),
+    }
+    return Result("qwenops.models/1", data, notes=machine.notes)
+
+
+def _rows(entries: Sequence[Entry], machine: Machine) -> list[dict[str, Any]]:
+    """A row an entry; those of one shape and the same quants (Instruct and Thinking) are weighed once."""
+    fits: dict[tuple[int, tuple[str, ...]], dict[str, Any] | None] = {}
+    rows = []
+    for entry in entries:
+        key = (id(entry.shape), _published(entry))
+        if key not in fits:
+            fits[key] = _fits(entry, machine)
+        rows.append(_row(entry, fits[key]))
+    return rows
+
+
+def _fits(entry: Entry, machine: Machine) -> dict[str, Any] | None:
+    from qwenops.plan.best_quant import best_quant
+
+    found = best_quant(published_variants(entry), machine)
+    if found is None:
+        return None
+    variant = found.variant
+    return {"quant": variant.model.quant, "num_ctx": found.num_ctx, "file_bytes": variant.file_bytes}
+
+
+def _row(entry: Entry, fits: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "name": entry.names[0],
+        "names": list(entry.names),
+        "title": entry.title,
+        "family": entry.family,
+        "mode": entry.mode,
+        "parameters": entry.parameters,
+        "licence": entry.licence,
+        "coordinates": entry.coordinates,
+        "ollama": entry.ollama,
+        "repos": [asdict(r) | {"sure": r.sure} for r in entry.repos],
+        "dimensions_known": entry.shape is not None,
+        "fits": fits,
+        "sources": list(entry.sources),
+        "unverified": list(entry.unverified),
+        "own": entry.own,
+    }
+
+
+def published_variants(entry: Entry) -> Iterator[Published]:
+    """The quants of an entry that are published, the best first, as its dimensions make them; none without dimensions.
+
+    Some publishers give tensors more bits than llama-quantize does by itself: where a file's size is known, what it has
+    beyond ours counts too.
+    """
+    from qwenops.model.quantizer import Recipe
+    from qwenops.model.requant import Requantizer
+    from qwenops.plan.best_quant import Published
+
+    whole = blueprint(entry)
+    if whole is None:
+        return
+    requantizer = Requantizer(whole)
+    for quant in _published(entry):
+        model = requantizer.variant(Recipe(quant)).model
+        yield Published(model, max(0, entry.model_bytes.get(quant, 0) - model.file_bytes - _VOCABULARY_BYTES))
+
+
+def _published(entry: Entry) -> tuple[str, ...]:
+    """The quants of the repositories that were seen; of one that does not list them the usual ones."""
+    sure = [r for r in entry.repos if r.sure] or list(entry.repos)
+    if any(not r.quants for r in sure):
+        return LADDER
+    listed = {q for r in sure for q in r.quants}
+    return tuple(q for q in LADDER if q in listed)
