@@ -13,6 +13,7 @@ from qwenops import __version__
 # name -> (module, one line for the list). The line is repeated in the command's own docstring and compared by a test.
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Set a model up: plan, register without a copy, load, verify."),
+    "models": ("models", "List the Qwen vision models that can be named, with what of each fits."),
     "need": ("need", "Say what a model needs, on each device and on the host."),
     "plan": ("plan", "Choose quant, context and settings for a task on this machine."),
     "fits": ("fits", "Show which models fit which cards, with the largest context in the cell."),

@@ -23,6 +23,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.plan": ("plan", "plan_view"),
     "qwenops.fits": ("fits", "fits_view"),
     "qwenops.image-tokens": ("images", "image_tokens_view"),
+    "qwenops.models": ("catalogue", "models_view"),
     "qwenops.machine": ("machine", "machine_view"),
     "qwenops.modelfile": ("modelfile", "modelfile_view"),
     "qwenops.check": ("modelfile", "check_view"),
