@@ -9,11 +9,12 @@ Exits 1 if a row breaks the bar. Models are ghosts of published shapes: true hea
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,11 +29,23 @@ T = TypeVar("T")
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask, load, compare; write the page unless told not to, or unless only a part was asked for."""
     asked = _parser().parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="qwenops-verify-") as scratch:
-        # Answers that were kept elsewhere say nothing about the code as it is.
-        os.environ["QWENOPS_HOME"] = str(Path(scratch) / "home")
+    with tempfile.TemporaryDirectory(prefix="qwenops-verify-") as scratch, _home(Path(scratch) / "home"):
         keep = Path(asked.keep) if asked.keep else Path(scratch) / "kept"
         return _loads(asked, keep) if asked.what == "loads" else _dry_loads(asked)
+
+
+@contextlib.contextmanager
+def _home(folder: Path) -> Iterator[None]:
+    """A home of the run's own: answers that were kept elsewhere say nothing about the code as it is."""
+    before = os.environ.get("QWENOPS_HOME")
+    os.environ["QWENOPS_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["QWENOPS_HOME"]
+        else:
+            os.environ["QWENOPS_HOME"] = before
 
 
 def _parser() -> argparse.ArgumentParser:

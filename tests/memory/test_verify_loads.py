@@ -11,7 +11,7 @@ import pytest
 
 from qwenops.memory.probe_log import parse_load_log
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need
-from scripts.verify.__main__ import spread
+from scripts.verify.__main__ import main, spread
 from scripts.verify.cases import Case, fitting_cut, grid
 from scripts.verify.page import page
 from scripts.verify.rows import Row, Verdict, loaded_from, said_by
@@ -185,3 +185,21 @@ def test_a_model_is_cut_only_where_a_small_device_would_not_hold_it() -> None:
 @pytest.mark.parametrize(("wanted", "expected"), [(0, [0, 1, 2, 3, 4, 5]), (3, [0, 2, 4]), (9, [0, 1, 2, 3, 4, 5])])
 def test_a_sample_is_spread_over_the_whole_grid(wanted: int, expected: list[int]) -> None:
     assert spread(range(6), wanted) == expected
+
+
+@pytest.mark.server
+@pytest.mark.vulkan
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        "qwen3-0.6b Q4_K_M, context 4096, f16, layers half",
+        "qwen3-0.6b Q4_K_M, context 4096, f16, layers all, 2 devices",
+        "qwen3-0.6b Q4_K_M, context 6000, q4_0, layers auto, limit at -0.001 %",
+    ],
+)
+def test_a_load_for_real_is_asked_about_compared_and_kept(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["loads", "--only", case, "--keep", str(tmp_path), "--no-write"]) == 0, capsys.readouterr().err
+    assert [str(kept) for kept in Kept(tmp_path / "loads.jsonl").rows] == [case]
