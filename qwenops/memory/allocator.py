@@ -3,11 +3,16 @@
 The runtime walks the graph once, gives each result the smallest free gap that holds it, lets some operations write over
 a source nobody needs again, and frees a result after its last use. The highest byte ever used is the buffer's size, so
 the same walk over the same shapes gives the same size. Rules as in ggml/src/ggml-alloc.c of llama.cpp b10434.
+
+The walk is in two steps. What is taken and given back, and in which order, follows from the graph alone and is put on a
+`Tape`; where it then lies, and so how high it piles up, is found by playing the tape. A tape can be played again with
+other sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from qwenops.memory.backends import Backend
@@ -15,7 +20,7 @@ from qwenops.memory.tensor import Tensor
 
 # operations that may write over one of their sources
 IN_PLACE: Final = frozenset(
-    {"ADD", "ADD_ID", "SUB", "MUL", "DIV", "SCALE", "FILL", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"}
+    {"ADD", "ADD_ID", "SUB", "MUL", "DIV", "SCALE", "SQR", "FILL", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"}
 )
 
 _MAX_CHUNKS: Final = 16
@@ -51,26 +56,25 @@ class Heap:
 
     def take(self, size: int) -> tuple[int, int]:
         """Find a place; returns chunk and offset."""
-        size = self.padded(size)
-        where = self._best_gap(size) or self._open_end(size) or self._new_chunk(size)
-        number, gap = where
+        size = -(-size // self.alignment) * self.alignment
+        number, gap = self._best_gap(size) or self._open_end(size) or self._new_chunk(size)
         chunk = self.chunks[number]
         block = chunk.free[gap]
         offset = block[0]
-        block[0] += size
+        end = block[0] = offset + size
         block[1] -= size
-        if block[1] == 0:
+        if not block[1]:
             del chunk.free[gap]
-        chunk.peak = max(chunk.peak, offset + size)
+        if end > chunk.peak:
+            chunk.peak = end
         return number, offset
 
     def _best_gap(self, size: int) -> tuple[int, int] | None:
         found = None
         for number, chunk in enumerate(self.chunks):
-            best = _ENDLESS
-            for gap in range(len(chunk.free) - 1):
-                room = chunk.free[gap][1]
-                if size <= room <= best:
+            best, last = _ENDLESS, len(chunk.free) - 1
+            for gap, (_, room) in enumerate(chunk.free):
+                if size <= room <= best and gap < last:
                     found, best = (number, gap), room
         return found
 
@@ -94,20 +98,19 @@ class Heap:
 
     def give_back(self, address: tuple[int, int], size: int) -> None:
         """Free a place and join it with the gaps beside it."""
-        size = self.padded(size)
+        size = -(-size // self.alignment) * self.alignment
         number, offset = address
         free = self.chunks[number].free
-        for i, block in enumerate(free):
-            if block[0] + block[1] == offset:
-                block[1] += size
-                if i + 1 < len(free) and block[0] + block[1] == free[i + 1][0]:
-                    block[1] += free.pop(i + 1)[1]
+        end = offset + size
+        # places without bytes leave gaps without bytes, even inside of others: no gap may be passed over
+        for i, (start, room) in enumerate(free):
+            if start + room == offset:
+                free[i][1] = room + size
+                if i + 1 < len(free) and end == free[i + 1][0]:
+                    free[i][1] += free.pop(i + 1)[1]
                 return
-            if offset + size == block[0]:
-                block[0] = offset
-                block[1] += size
-                if i > 0 and free[i - 1][0] + free[i - 1][1] == offset:
-                    free[i - 1][1] += free.pop(i)[1]
+            if start == end:
+                free[i] = [offset, room + size]
                 return
         at = 0
         while at < len(free) and free[at][0] < offset:
@@ -115,20 +118,50 @@ class Heap:
         free.insert(at, [offset, size])
 
 
-class GraphAllocator:
-    """Walks one scheduled graph; `peaks` holds the buffer size of each backend afterwards."""
+@dataclass
+class Tape:
+    """What a graph takes and gives back, in order. Places are numbered; a place is taken once and may be given back.
+
+    `moves` has the number of a place that is taken, or its complement (~number) where it is given back. `sizes` and
+    `backends` say of each place how many bytes it has and whose buffer it is in. `cut` are places that were another one
+    before (an operation that wrote over its source): what the other had beyond their own size is given back.
+    """
+
+    moves: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    backends: list[int] = field(default_factory=list)
+    cut: dict[int, int] = field(default_factory=dict)
+
+    def play(self, backends: Sequence[Backend], sizes: Sequence[int] | None = None) -> list[int]:
+        """Buffer bytes of each backend; `sizes` in place of those of the tape."""
+        heaps = [Heap(b.alignment, b.max_buffer_bytes) for b in backends]
+        heap_of = [heaps[b] for b in self.backends]
+        sizes = self.sizes if sizes is None else sizes
+        address = [(0, 0)] * len(sizes)
+        cut = self.cut
+        for move in self.moves:
+            if move < 0:
+                heap_of[~move].give_back(address[~move], sizes[~move])
+            elif move not in cut:
+                address[move] = heap_of[move].take(sizes[move])
+            else:
+                heap, before = heap_of[move], cut[move]
+                chunk, offset = address[move] = address[before]
+                had, needs = heap.padded(sizes[before]), heap.padded(sizes[move])
+                if had > needs:
+                    heap.give_back((chunk, offset + needs), had - needs)
+        return [h.peak_bytes for h in heaps]
+
+
+class Recorder:
+    """Walks one scheduled graph and writes the tape."""
 
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = backends
-        self._heaps = [Heap(b.alignment, b.max_buffer_bytes) for b in backends]
+        self._tape = Tape()
 
-    @property
-    def peaks(self) -> list[int]:
-        """Buffer bytes by backend."""
-        return [h.peak_bytes for h in self._heaps]
-
-    def run(self, leaves: Sequence[tuple[Tensor, int]], nodes: Sequence[tuple[Tensor, int]]) -> list[int]:
-        """Allocate leaves, inputs, then every node in order; each comes with its backend."""
+    def record(self, leaves: Sequence[tuple[Tensor, int]], nodes: Sequence[tuple[Tensor, int]]) -> Tape:
+        """Leaves, inputs, then every node in order; each comes with its backend."""
         for leaf, backend in leaves:
             self._allocate(leaf, backend)
         for node, backend in nodes:
@@ -142,34 +175,37 @@ class GraphAllocator:
                     self._allocate(s, backend)
         for node, backend in nodes:
             for s in node.src:
-                self._allocate(s, backend)
-            self._allocate(node, backend)
+                if not s.allocated and s.view_of is None:
+                    self._allocate(s, backend)
+            if node.view_of is None:
+                self._allocate(node, backend)
             for s in node.src:
-                self._release(s)
-        return self.peaks
-
-    def _size(self, t: Tensor, backend: int) -> int:
-        return self._backends[backend].allocation_bytes(t)
+                s.children -= 1
+                if not s.children and not s.views:
+                    self._release(s)
+        return self._tape
 
     def _allocate(self, t: Tensor, backend: int) -> None:
         if t.allocated or t.place is not None or t.view_of is not None:
             return
         t.allocated = True
-        if t.op in IN_PLACE and self._take_over_source(t, backend):
+        if t.op in IN_PLACE and self._take_over_source(t):
             return
-        t.buffer = backend
-        t.address = self._heaps[backend].take(self._size(t, backend))
+        t.handle = self._place(t, backend)
+        self._tape.moves.append(t.handle)
 
-    def _take_over_source(self, t: Tensor, backend: int) -> bool:
+    def _place(self, t: Tensor, backend: int) -> int:
+        tape = self._tape
+        tape.sizes.append(self._backends[backend].allocation_bytes(t))
+        tape.backends.append(backend)
+        return len(tape.sizes) - 1
+
+    def _take_over_source(self, t: Tensor) -> bool:
         for parent in t.src:
-            if not parent.allocated:
-                continue
             # a view never counts as allocated, so only whole tensors are taken over
-            if parent.is_output:
+            if not parent.allocated or parent.is_output or parent.children != 1 or parent.views:
                 continue
             if parent.type != t.type or parent.ne != t.ne or parent.nb != t.nb:
-                continue
-            if parent.children != 1 or parent.views != 0:
                 continue
             parent.allocated = False
             self._inherit(t, parent)
@@ -177,18 +213,16 @@ class GraphAllocator:
         return False
 
     def _inherit(self, t: Tensor, parent: Tensor) -> None:
-        t.buffer, t.address = parent.buffer, parent.address
-        heap = self._heaps[parent.buffer]
-        had = heap.padded(self._size(parent, parent.buffer))
-        needs = heap.padded(self._size(t, t.buffer))
-        if had > needs:
-            chunk, offset = t.address
-            heap.give_back((chunk, offset + needs), had - needs)
+        tape = self._tape
+        backend = tape.backends[parent.handle]
+        if self._backends[backend].allocation_bytes(t) == tape.sizes[parent.handle]:
+            t.handle = parent.handle
+            return
+        t.handle = self._place(t, backend)
+        tape.cut[t.handle] = parent.handle
+        tape.moves.append(t.handle)
 
     def _release(self, parent: Tensor) -> None:
-        parent.children -= 1
-        if parent.children or parent.views:
-            return
         root = parent.view_of
         if root is None:
             if parent.allocated:
@@ -199,7 +233,6 @@ class GraphAllocator:
             self._free(root)
 
     def _free(self, t: Tensor) -> None:
-        if t.is_output:
-            return
-        self._heaps[t.buffer].give_back(t.address, self._size(t, t.buffer))
-        t.allocated = False
+        if not t.is_output:
+            self._tape.moves.append(~t.handle)
+            t.allocated = False

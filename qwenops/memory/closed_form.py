@@ -22,6 +22,7 @@ from qwenops.memory.kv import kv_bytes, largest_cache_tensor_bytes
 from qwenops.memory.overhead import overhead_bytes
 from qwenops.memory.placement import Placement, place
 from qwenops.memory.quants import BLOCK, is_quantized, kv_type_number
+from qwenops.memory.remember import ByIdentity
 from qwenops.memory.shape import Shape, shape_of
 from qwenops.memory.state import state_bytes
 from qwenops.memory.types import DeviceNeed, HostNeed, Layers, LoadSettings, Need
@@ -29,6 +30,7 @@ from qwenops.memory.weights import Weights, place_weights
 from qwenops.model.types import Model, Projector
 from qwenops.units import human
 
+_shape_of = ByIdentity(shape_of)
 COMPONENTS = ("weights", "kv", "state", "compute", "projector", "encoder", "overhead")
 
 
@@ -62,7 +64,7 @@ def closed_form(
     "auto" it decides how many layers are placed. `host` changes no figure. The projector goes to the first device.
     Raises BadInput for settings with which the runtime refuses to load.
     """
-    shape = shape_of(model)
+    shape = _shape_of(model)
     _check(shape, settings)
     reserve = reserve_bytes or {}
     backends = [backend_of(d) for d in devices]

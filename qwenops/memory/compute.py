@@ -15,7 +15,7 @@ from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.pieces import Batch, Layout
 from qwenops.memory.graphs.recurrent import ShortConvolution
-from qwenops.memory.kv import cells_per_sequence, micro_batch, window_cells
+from qwenops.memory.kv import cache_owners, cells_per_sequence, micro_batch, window_cells
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import kv_type_number
 from qwenops.memory.scheduler import PIPELINE_COPIES, Scheduler
@@ -115,15 +115,18 @@ def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequ
             here, after = placement.backends[layer : layer + 2]
             if here == placement.cpu != after and shape.owns_cache(layer) and shape.recurrent[layer + 1]:
                 return False
-    for layer in range(shape.trunk_layers):
-        if not shape.owns_cache(layer):
-            continue
-        heads, cells = shape.kv_heads[layer], batch.window_cells if shape.sliding[layer] else batch.cells
+    kinds = {
+        (placement.backends[i], shape.kv_heads[i], shape.sliding[i])
+        for i in cache_owners(shape)
+        if i < shape.trunk_layers
+    }
+    for backend, heads, sliding in kinds:
+        cells = batch.window_cells if sliding else batch.cells
         q = tf.leaf(tf.F32, shape.head_k, 1, shape.heads)
         k = tf.leaf(batch.type_k, shape.head_k, cells, heads)
         v = tf.leaf(batch.type_v, shape.head_v, cells, heads)
         mask = tf.leaf(tf.F16, cells, 1)
-        if not backends[placement.backends[layer]].supports(tf.flash_attention(q, k, v, mask)):
+        if not backends[backend].supports(tf.flash_attention(q, k, v, mask)):
             return False
     return True
 

@@ -7,6 +7,7 @@ llama-server makes them when it is given a number of slots.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
@@ -47,24 +48,37 @@ def kv_bytes(
 ) -> tuple[int, ...]:
     """Cache bytes by backend; a block's cache lies where the block does."""
     sums = [0] * len(backends)
-    for t, backend in _cache_tensors(shape, settings, placement):
-        sums[backend] += pad(backends[backend].allocation_bytes(t), backends[backend].alignment)
+    stored: dict[tuple[int, int, int, int], int] = {}
+    for type_, width, cells, backend in _cache_tensors(shape, settings, placement):
+        key = (type_, width, cells, backend)
+        if key not in stored:
+            t = tf.leaf(type_, width, cells, settings.parallel)
+            stored[key] = pad(backends[backend].allocation_bytes(t), backends[backend].alignment)
+        sums[backend] += stored[key]
     return tuple(sums)
 
 
 def largest_cache_tensor_bytes(shape: Shape, settings: LoadSettings, placement: Placement, backend: int) -> int:
     """Bytes of the largest single cache tensor on a backend: K or V of one block for all sequences."""
-    return max((t.size for t, b in _cache_tensors(shape, settings, placement) if b == backend), default=0)
+    kinds = {t[:3] for t in _cache_tensors(shape, settings, placement) if t[3] == backend}
+    return max((tf.leaf(*kind, settings.parallel).size for kind in kinds), default=0)
 
 
-def _cache_tensors(shape: Shape, settings: LoadSettings, placement: Placement) -> Iterator[tuple[tf.Tensor, int]]:
+@lru_cache(maxsize=64)
+def cache_owners(shape: Shape) -> tuple[int, ...]:
+    """The blocks that keep keys and values."""
+    return tuple(i for i in range(shape.layers) if shape.owns_cache(i))
+
+
+def _cache_tensors(shape: Shape, settings: LoadSettings, placement: Placement) -> Iterator[tuple[int, int, int, int]]:
+    """Type, width, cells and backend of every tensor of the cache."""
     type_k, type_v = kv_type_number(settings.kv_type_k), kv_type_number(settings.kv_type_v)
-    widest = max((shape.v_width(i) for i in range(shape.layers)), default=0)
-    for layer in range(shape.layers):
-        if not shape.owns_cache(layer):
-            continue
-        cells = layer_cells(shape, settings, layer)
-        v_width = widest if settings.flash_attn == "off" else shape.v_width(layer)
-        for type_, width in ((type_k, shape.k_width(layer)), (type_v, v_width)):
-            if width:
-                yield tf.leaf(type_, width, cells, settings.parallel), placement.backends[layer]
+    widest = max((shape.v_width(i) for i in range(shape.layers)), default=0) if settings.flash_attn == "off" else 0
+    whole, window = cells_per_sequence(settings), window_cells(shape, settings)
+    for layer in cache_owners(shape):
+        cells, backend = window if shape.sliding[layer] else whole, placement.backends[layer]
+        k_width, v_width = shape.k_width(layer), widest or shape.v_width(layer)
+        if k_width:
+            yield type_k, k_width, cells, backend
+        if v_width:
+            yield type_v, v_width, cells, backend

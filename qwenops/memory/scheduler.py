@@ -8,11 +8,11 @@ copy of it is set aside at the start of the split. The result is an order of nod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from qwenops.memory.allocator import GraphAllocator
+from qwenops.memory.allocator import Recorder, Tape
 from qwenops.memory.backends import Backend
 from qwenops.memory.reorder import reorder
 from qwenops.memory.tensor import VIEW_OPS, Graph, Tensor
@@ -45,7 +45,12 @@ class Scheduler:
 
     def peaks(self, graph: Graph) -> list[int]:
         """Compute buffer bytes of each backend for this graph, which is changed on the way."""
-        uses = Counter(id(s) for t in graph.nodes for s in t.src)
+        return self.tape(graph).play(self._backends)
+
+    def tape(self, graph: Graph) -> Tape:
+        """What the graph takes and gives back in the buffers of the backends; the graph is changed on the way."""
+        metal = any(b.kind == "metal" for b in self._backends)
+        uses = Counter(id(s) for t in graph.nodes for s in t.src) if metal else Counter()
         self._assign(graph)
         splits = self._split(graph.nodes)
         leaves: list[tuple[Tensor, int]] = []
@@ -64,18 +69,20 @@ class Scheduler:
                 for source in split.inputs:
                     leaves.extend((twin, split.backend) for twin in self._twins[id(source), split.backend])
         leaves.extend((t, t.backend) for t in graph.leaves)
-        return GraphAllocator(self._backends).run(leaves, nodes)
+        return Recorder(self._backends).record(leaves, nodes)
 
     # --- where things run ---------------------------------------------------------------------------------------------
 
     def _assign(self, graph: Graph) -> None:
-        for t in (*graph.leaves, *graph.nodes):
+        for t in graph.leaves:
+            t.backend = t.pin if t.pin is not None else self._by_place(t)
+        for t in graph.nodes:
             t.backend = t.pin if t.pin is not None else self._by_place(t)
         work = [t for t in graph.nodes if t.op not in VIEW_OPS]
         self._spread(work, skip_cpu=True)
-        self._spread(work[::-1], skip_cpu=True)
+        self._spread(reversed(work), skip_cpu=True)
         self._spread(work, skip_cpu=False)
-        self._spread(work[::-1], skip_cpu=False)
+        self._spread(reversed(work), skip_cpu=False)
         for t in work:
             if t.backend < 0:
                 t.backend = self._most_sources(t)
@@ -111,11 +118,11 @@ class Scheduler:
                     return b
         return place
 
-    def _spread(self, work: Sequence[Tensor], *, skip_cpu: bool) -> None:
-        current = -1
+    def _spread(self, work: Iterable[Tensor], *, skip_cpu: bool) -> None:
+        current, skipped = -1, self._cpu if skip_cpu else -1
         for t in work:
             if t.backend >= 0:
-                current = -1 if skip_cpu and t.backend == self._cpu else t.backend
+                current = -1 if t.backend == skipped else t.backend
             elif current >= 0 and self._backends[current].supports(t):
                 t.backend = current
 
@@ -145,40 +152,38 @@ class Scheduler:
 
     def _split(self, nodes: Sequence[Tensor]) -> list[_Split]:
         first = next(t for t in nodes if t.op not in VIEW_OPS)
-        splits = [_Split(first.backend, 0)]
+        current = _Split(first.backend, 0)
+        splits = [current]
         for i in range(nodes.index(first), len(nodes)):
             t = nodes[i]
             if t.op in VIEW_OPS:
                 continue
-            current = splits[-1]
-            if t.backend != current.backend or self._must_break(t, current):
+            if t.backend != current.backend or (current.inputs and self._must_break(t, current)):
                 current.end = i
                 current = _Split(t.backend, i)
                 splits.append(current)
             self._collect_inputs(t, current)
-        splits[-1].end = len(nodes)
+        current.end = len(nodes)
         return splits
 
     def _must_break(self, t: Tensor, split: _Split) -> bool:
         # a new split for every host weight lets the copy of the last one go
-        if not split.inputs:
-            return False
+        full = len(split.inputs) >= _MAX_SPLIT_INPUTS
         for s in t.src:
-            elsewhere = s.backend != split.backend and not self._reaches(s, split.backend)
-            if s.is_weight and elsewhere:
-                return True
-            full = len(split.inputs) >= _MAX_SPLIT_INPUTS
-            if full and elsewhere and (id(s), split.backend) not in self._twins:
+            if s.backend == split.backend or not (s.is_weight or full) or self._reaches(s, split.backend):
+                continue
+            if s.is_weight or (id(s), split.backend) not in self._twins:
                 return True
         return False
 
     def _collect_inputs(self, t: Tensor, split: _Split) -> None:
+        backend = split.backend
         for j, s in enumerate(t.src):
             if s.is_input and self._copies > 1:
                 self._share_input(s)
-            if s.backend == split.backend or self._reaches(s, split.backend):
+            if s.backend == backend or self._reaches(s, backend):
                 continue
-            key = (id(s), split.backend)
+            key = (id(s), backend)
             if key not in self._twins:
                 self._twins[key] = [self._twin(s) for _ in range(self._copies)]
                 split.inputs.append(s)

@@ -30,14 +30,14 @@ class Tensor:
     """
 
     __slots__ = (
-        "address",
         "allocated",
         "backend",
-        "buffer",
         "children",
+        "handle",
         "is_input",
         "is_output",
         "is_weight",
+        "listed",
         "nb",
         "ne",
         "offset",
@@ -64,27 +64,32 @@ class Tensor:
     ) -> None:
         self.type = type_
         self.ne = ne
-        self.nb = nb or strides(type_, ne)
         self.op = op
         self.src = list(src)
+        if nb is None:
+            # strides() and byte_size() of a tensor without gaps, by hand: this runs for every node of every graph
+            first = TYPE_BYTES[type_]
+            second = first * (ne[0] // BLOCK[type_])
+            third = second * ne[1]
+            fourth = third * ne[2]
+            self.nb: Shape = (first, second, third, fourth)
+            self.size = fourth * ne[3] if ne[0] % BLOCK[type_] == 0 else byte_size(type_, ne, self.nb)
+        else:
+            self.nb = nb
+            self.size = byte_size(type_, ne, nb)
         self.view_of: Tensor | None = None
         self.offset = 0
         if view_of is not None:
             self.view_of = view_of.view_of or view_of
             self.offset = view_of.offset + offset
-        self.size = byte_size(type_, ne, self.nb)
         self.place: int | None = None
         self.pin: int | None = None
-        self.is_weight = False
-        self.is_input = False
-        self.is_output = False
+        self.is_weight = self.is_input = self.is_output = self.listed = False
         self.backend = -1
         self.padding: int | None = None
         # the allocator's own notes
-        self.children = 0
-        self.views = 0
-        self.buffer = -1
-        self.address: tuple[int, int] = (0, 0)
+        self.children = self.views = 0
+        self.handle = -1
         self.allocated = False
 
     @property
@@ -378,20 +383,18 @@ def upscale(a: Tensor, *ne: int) -> Tensor:
 
 
 class Graph:
-    """Nodes and leaves in the order in which ggml would visit them."""
+    """Nodes and leaves in the order in which ggml would visit them. A tensor belongs to one graph."""
 
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
         self.leaves: list[Tensor] = []
-        self._seen: set[int] = set()
 
     def expand(self, t: Tensor) -> Tensor:
         """Append what `t` needs and `t` itself, sources first, each once."""
-        if id(t) in self._seen:
-            return t
-        self._seen.add(id(t))
-        for s in t.src:
-            if id(s) not in self._seen:
-                self.expand(s)
-        (self.leaves if t.op == "NONE" else self.nodes).append(t)
+        if not t.listed:
+            t.listed = True
+            for s in t.src:
+                if not s.listed:
+                    self.expand(s)
+            (self.leaves if t.op == "NONE" else self.nodes).append(t)
         return t

@@ -7,12 +7,13 @@ large for one of its buffers) stays on the host, blocks of a draft head are not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
 from qwenops.memory.placement import Placement
+from qwenops.memory.remember import ByIdentity
 from qwenops.memory.shape import Shape
 from qwenops.memory.tensor import F32, I32
 from qwenops.model.types import Header, Tensor
@@ -20,6 +21,8 @@ from qwenops.units import pad
 
 _TEST_ROWS = 512  # the batch with which the loader asks whether a device can run a weight's operation
 _EXPERTS = ("_exps.", "_chexps.")
+_VISION = ("v.", "mm.", "a.")  # vision tensors inside the file belong to the projector
+_NO_MIX: frozenset[tuple[str, int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -44,26 +47,131 @@ class Weights:
 
 
 def place_weights(header: Header, shape: Shape, placement: Placement, backends: Sequence[Backend]) -> Weights:
-    """Give every tensor its backend. The last backend is the CPU."""
+    """Give every tensor its backend. The last backend is the CPU.
+
+    A block's share is the same wherever the others lie, so it is worked out once for each backend it is put on.
+    """
+    shares = _shares(header).on(shape, tuple(backends))
+    taken = [shares.ends(placement.backends[0], placement.backends[-1])]
+    taken.extend(shares.block(layer, placement) for layer in shares.blocks)
     places: dict[str, tuple[Tensor, int]] = {}
-    for t in header.tensors:
-        backend = _wanted(t.name, shape, placement)
-        if backend is not None:
-            places[t.name] = (t, _possible(t, t.name, backend, backends, shape))
-    embedding = places.get("token_embd.weight")
-    if "output.weight" not in places and embedding is not None:
-        tied = embedding[0]
-        places["output.weight"] = (tied, _possible(tied, "output.weight", placement.backends[-1], backends, shape))
-    sums = [0] * len(backends)
-    mixes: list[set[tuple[str, int, int]]] = [set() for _ in range(shape.layers)]
-    for name, (t, backend) in places.items():
-        if name.startswith("blk."):
-            _, layer, rest = name.split(".", 2)
-            mixes[int(layer)].add((rest, t.type, backend))
-        if backend == placement.cpu and name == "output.weight" and embedding is not None and t is embedding[0]:
-            continue  # on the host the tied head is the embedding itself
-        sums[backend] += stored_bytes(t, backends[backend])
-    return Weights(places, tuple(sums), tuple(frozenset(m) for m in mixes))
+    for share in taken:
+        places.update(share.places)
+    mixes = [_NO_MIX] * shape.layers
+    for layer, share in zip(shares.blocks, taken[1:], strict=True):
+        mixes[layer] = share.mix
+    return Weights(places, tuple(map(sum, zip(*(share.sums for share in taken), strict=True))), tuple(mixes))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Some of a file's tensors with their backends, the sums, and which types lie where."""
+
+    places: dict[str, tuple[Tensor, int]]
+    sums: tuple[int, ...]
+    mix: frozenset[tuple[str, int, int]]
+
+
+class _Shares:
+    """The shares of one file on one set of backends, made as they are asked for."""
+
+    def __init__(
+        self, blocks: Mapping[int, list[Tensor]], ends: list[Tensor], shape: Shape, backends: Sequence[Backend]
+    ) -> None:
+        self.blocks = tuple(blocks)
+        self._tensors = blocks
+        self._ends = ends
+        self._shape = shape
+        self._backends = backends
+        self._cpu = len(backends) - 1
+        self._made: dict[tuple[int, int, tuple[str, ...] | None], _Share] = {}
+
+    def block(self, layer: int, placement: Placement) -> _Share:
+        """The tensors of one block."""
+        shape = self._shape
+        if shape.trunk_layers <= layer < shape.layers:
+            return _Share({}, (0,) * len(self._backends), _NO_MIX)  # of a draft head
+        backend = placement.backends[min(layer, len(placement.backends) - 1)]
+        staying: tuple[str, ...] = ()
+        if placement.overflow is not None and layer == placement.overflow[0]:
+            staying = placement.overflow[1]
+        elif layer in placement.host_experts:
+            staying = _EXPERTS
+        key = (layer, backend, staying)
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = self._made_block(*key)
+        return found
+
+    def ends(self, first: int, last: int) -> _Share:
+        """What belongs to no block: the embedding, the head, the frequency factors."""
+        key = (first, last, None)
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = self._made_ends(first, last)
+        return found
+
+    def _made_block(self, layer: int, backend: int, staying: tuple[str, ...]) -> _Share:
+        sums = [0] * len(self._backends)
+        places: dict[str, tuple[Tensor, int]] = {}
+        mix: set[tuple[str, int, int]] = set()
+        for t in self._tensors[layer]:
+            rest = t.name.split(".", 2)[2]
+            stays = any(e in rest for e in _EXPERTS) if staying is _EXPERTS else rest.startswith(staying)
+            where = _possible(t, t.name, self._cpu if stays else backend, self._backends, self._shape)
+            places[t.name] = (t, where)
+            mix.add((rest, t.type, where))
+            sums[where] += stored_bytes(t, self._backends[where])
+        return _Share(places, tuple(sums), frozenset(mix))
+
+    def _made_ends(self, first: int, last: int) -> _Share:
+        backends, cpu = self._backends, self._cpu
+        sums = [0] * len(backends)
+        places: dict[str, tuple[Tensor, int]] = {}
+        for t in self._ends:
+            places[t.name] = (t, _possible(t, t.name, self._end_wanted(t.name, first, last), backends, self._shape))
+        embedding = places.get("token_embd.weight")
+        if "output.weight" not in places and embedding is not None:
+            tied = embedding[0]
+            places["output.weight"] = (tied, _possible(tied, "output.weight", last, backends, self._shape))
+        for name, (t, backend) in places.items():
+            if backend == cpu and name == "output.weight" and embedding is not None and t is embedding[0]:
+                continue  # on the host the tied head is the embedding itself
+            sums[backend] += stored_bytes(t, backends[backend])
+        return _Share(places, tuple(sums), _NO_MIX)
+
+    def _end_wanted(self, name: str, first: int, last: int) -> int:
+        """The backend a tensor outside the blocks is meant for, by those of the first block and of the output."""
+        if name == "token_embd_norm.weight" and self._shape.architecture.startswith("lfm2"):
+            return last  # the output norm under another name
+        if name.startswith(("token_embd", "token_types", "position_embd", "per_layer_token_embd")):
+            return self._cpu
+        return first if name.startswith(("rope_freqs", "rope_factors")) else last
+
+
+class _Grouped:
+    """The tensors of one file by block, and its shares on the backends it was asked about."""
+
+    def __init__(self, header: Header) -> None:
+        self._blocks: dict[int, list[Tensor]] = {}
+        self._ends: list[Tensor] = []
+        for t in header.tensors:
+            if t.name.startswith("blk."):
+                self._blocks.setdefault(int(t.name.split(".", 2)[1]), []).append(t)
+            elif not t.name.startswith(_VISION):
+                self._ends.append(t)
+        self._shares: dict[tuple[Shape, tuple[Backend, ...]], _Shares] = {}
+
+    def on(self, shape: Shape, backends: tuple[Backend, ...]) -> _Shares:
+        """The shares of the file on these backends."""
+        key = (shape, backends)
+        found = self._shares.get(key)
+        if found is None:
+            found = self._shares[key] = _Shares(self._blocks, self._ends, shape, backends)
+        return found
+
+
+_shares = ByIdentity(_Grouped)
 
 
 def stored_bytes(t: Tensor, backend: Backend) -> int:
@@ -71,29 +179,6 @@ def stored_bytes(t: Tensor, backend: Backend) -> int:
     if backend.is_host:
         return t.size_bytes
     return pad(t.size_bytes + backend.row_padding_bytes(t.type, t.shape[0]), backend.alignment)
-
-
-def _wanted(name: str, shape: Shape, placement: Placement) -> int | None:
-    """The backend a tensor is meant for, None when it is not loaded."""
-    if name.startswith("blk."):
-        number, rest = name.split(".", 2)[1:]
-        layer = int(number)
-        if layer >= shape.trunk_layers and layer < shape.layers and shape.trunk_layers < shape.layers:
-            return None
-        if placement.overflow is not None and layer == placement.overflow[0]:
-            return placement.cpu if rest.startswith(placement.overflow[1]) else placement.backends[layer]
-        if layer in placement.host_experts and any(e in name for e in _EXPERTS):
-            return placement.cpu
-        return placement.backends[min(layer, len(placement.backends) - 1)]
-    if name == "token_embd_norm.weight" and shape.architecture.startswith("lfm2"):
-        return placement.backends[-1]  # the output norm under another name
-    if name.startswith(("token_embd", "token_types", "position_embd", "per_layer_token_embd")):
-        return placement.cpu
-    if name.startswith(("rope_freqs", "rope_factors")):
-        return placement.backends[0]
-    if name.startswith(("v.", "mm.", "a.")):
-        return None  # vision tensors inside the file belong to the projector
-    return placement.backends[-1]
 
 
 def _possible(t: Tensor, name: str, backend: int, backends: Sequence[Backend], shape: Shape) -> int:
