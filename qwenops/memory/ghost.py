@@ -54,9 +54,7 @@ def make_ghost(model: Model, folder: Path) -> Iterator[Ghost]:
     if all(path.stat().st_size >= full for path, (_, full) in lengths.items()):
         yield Ghost(model.path, projector, sparse=False)
         return
-    home = _own_folder(folder)
-    try:
-        _check_sparse(home)
+    with ghost_folder(folder) as home:
         # Shards lie together under their own names: llama.cpp derives the others from the first.
         ghosts = {path: _ghost_of(path, home / "model", *lengths[path]) for path in model.shards}
         yield Ghost(
@@ -64,6 +62,18 @@ def make_ghost(model: Model, folder: Path) -> Iterator[Ghost]:
             projector=_ghost_of(projector, home / "projector", *lengths[projector]) if projector else None,
             sparse=True,
         )
+
+
+@contextlib.contextmanager
+def ghost_folder(folder: Path) -> Iterator[Path]:
+    """A folder of our own in `folder` that holds sparse files, removed however the context ends.
+
+    Raises PartMissing where files there are never sparse, NotAllowed where it may not be written.
+    """
+    home = _own_folder(folder)
+    try:
+        _check_sparse(home)
+        yield home
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

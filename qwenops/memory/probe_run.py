@@ -37,7 +37,7 @@ def listen(
     lines: list[str] = []
     kept = 0
     late = threading.Event()
-    with _terminate_as_exit():
+    with terminate_as_exit():
         process = _start(command, environment)
 
         def give_up() -> None:
@@ -71,7 +71,7 @@ def listen(
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder with a short path (a socket's must be below 108 bytes), removed however the context ends."""
-    with _terminate_as_exit():
+    with terminate_as_exit():
         folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         try:
             yield folder
@@ -120,7 +120,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _terminate_as_exit() -> Iterator[None]:
+def terminate_as_exit() -> Iterator[None]:
     """While the context lasts SIGTERM unwinds the stack as Ctrl-C does, so that every `finally` runs.
 
     A handler that somebody else has set is left alone, and only the main thread can set one.

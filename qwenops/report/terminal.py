@@ -33,6 +33,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.remove": ("models", "remove_view"),
     "qwenops.verify": ("verify", "verify_view"),
     "qwenops.up": ("up", "up_view"),
+    "qwenops.calibrate": ("calibrate", "calibrate_view"),
     "qwenops.bench": ("bench", "bench_view"),
     "qwenops.doctor": ("doctor", "doctor_view"),
     "qwenops.history": ("bench", "history_view"),

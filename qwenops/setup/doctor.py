@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from qwenops.errors import QwenopsError
 from qwenops.result import Result
-from qwenops.setup import doctor_checks, doctor_models
+from qwenops.setup import doctor_calibration, doctor_checks, doctor_models
 from qwenops.setup.findings import Check, Finding, Patient
 
 
@@ -16,7 +16,8 @@ def doctor_result() -> Result:
     from qwenops.runtime.discover import discover
 
     patient = Patient(machine=detect(), runtime=discover(probe_devices=True))
-    findings = [f for check in (*doctor_checks.CHECKS, *doctor_models.CHECKS) for f in _looked(check, patient)]
+    checks = (*doctor_checks.CHECKS, *doctor_calibration.CHECKS, *doctor_models.CHECKS)
+    findings = [f for check in checks for f in _looked(check, patient)]
     problems = sum(f.level == "problem" for f in findings)
     data = {
         "findings": [{**asdict(f), "do": list(f.do)} for f in findings],
