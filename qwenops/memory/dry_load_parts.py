@@ -104,8 +104,12 @@ def exact_need(formula: Need, said: Said, version: str) -> Need:
             kv = max(0, here.context - state)
         else:
             kv, state = 0, here.context
+        weights = known.weights_bytes if here.weights is None else here.weights
+        if not formula.devices and formula.settings.mmap:
+            # A tied head that is a tensor of its own is counted twice, and lies in the same mapped bytes.
+            weights = min(weights, known.weights_bytes)
         return {
-            "weights_bytes": known.weights_bytes if here.weights is None else here.weights,
+            "weights_bytes": weights,
             "kv_bytes": kv,
             "state_bytes": state,
             "compute_bytes": here.compute,

@@ -26,8 +26,8 @@ from tests.support.shapes import (
 NO_GROWTH = 1024
 # A cut model keeps about this much, so that its cache and compute buffers fit beside it on a device of 2 GiB.
 KEPT_BYTES = 600 * MIB
-# Hybrids and sliding windows repeat after 4 to 6 layers; a cut keeps whole periods of 4.
-PERIOD = 4
+# Hybrids and sliding windows repeat after a few layers, and a cut keeps whole periods: 6 where the header lists them.
+PERIOD, LISTED_PERIOD = 4, 6
 
 # The published shape of a family with as many experts as the software device can hold.
 _FEWER = {"qwen3.6-35b-a3b-small": ("qwen3.6-35b-a3b", 48), "qwen3-vl-30b-a3b-small": ("qwen3-vl-30b-a3b", 32)}
@@ -154,10 +154,12 @@ def fitting_cut(shape: str) -> int:
     dims = SHAPES[shape]
     if text_model(dims).file_bytes <= KEPT_BYTES:
         return 0
+    listed = any(key == "attention.sliding_window_pattern" for key, _ in dims.more_keys)
+    period = LISTED_PERIOD if listed else PERIOD
     kept = dims.layers - 1
-    while kept > PERIOD and text_model(cut_to(dims, kept)).file_bytes > KEPT_BYTES:
+    while kept > period and text_model(cut_to(dims, kept)).file_bytes > KEPT_BYTES:
         kept -= 1
-    return max(kept - kept % PERIOD, min(PERIOD, dims.layers))
+    return max(kept - kept % period, min(period, dims.layers))
 
 
 Changes = tuple[dict[str, Any], ...]

@@ -63,6 +63,24 @@ def test_the_librarys_breakdown_is_taken_to_the_byte() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mmap", "more_mib", "counted_mib"),
+    [(True, 91, 0), (True, -1, -1), (False, 91, 91)],
+    ids=["mapped", "less", "read"],
+)
+def test_a_tied_head_that_the_library_counts_twice_is_mapped_once(mmap: bool, more_mib: int, counted_mib: int) -> None:
+    formula = closed_form(MODEL, replace(SETTINGS, mmap=mmap), ())
+    whole = formula.host.weights_bytes
+    log = [
+        "llama_kv_cache: size =   48.00 MiB (  4096 cells,   6 layers,  1/1 seqs), K (f16):   24.00 MiB, V (f16):   24 "
+        "MiB",
+        "sched_reserve:        CPU compute buffer size =    60.00 MiB",
+    ]
+    breakdown = [{"device": None, "model": whole + more_mib * MIB, "context": 48 * MIB, "compute": 60 * MIB}]
+    need = exact_need(formula, said(log=log, breakdown=breakdown), "0.3.36")
+    assert need.host.weights_bytes == whole + counted_mib * MIB
+
+
+@pytest.mark.parametrize(
     "breakdown",
     [
         None,
