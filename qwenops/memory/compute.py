@@ -78,7 +78,12 @@ def compute_bytes(
         graph = build(shape, layout, batch)
     except LookupError:
         return Compute(_guess(shape, batch, placement, weights), batch.flash)
-    return Compute(tuple(Scheduler(backends, copies=copies).peaks(graph)), batch.flash)
+    planned = Scheduler(backends, copies=copies)
+    peaks = planned.peaks(graph)
+    if planned.room:
+        again = Scheduler(backends, copies=copies, room=planned.room).peaks(build(shape, layout, batch))
+        peaks = [max(both) for both in zip(peaks, again, strict=True)]
+    return Compute(tuple(peaks), batch.flash)
 
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
@@ -122,9 +127,11 @@ def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequ
     }
     for backend, heads, sliding in kinds:
         cells = batch.window_cells if sliding else batch.cells
-        q = tf.leaf(tf.F32, shape.head_k, 1, shape.heads)
-        k = tf.leaf(batch.type_k, shape.head_k, cells, heads)
-        v = tf.leaf(batch.type_v, shape.head_v, cells, heads)
+        head_k = shape.window_head_k if sliding and shape.window_head_k else shape.head_k
+        head_v = shape.window_head_v if sliding and shape.window_head_v else shape.head_v
+        q = tf.leaf(tf.F32, head_k, 1, shape.heads)
+        k = tf.leaf(batch.type_k, head_k, cells, heads)
+        v = tf.leaf(batch.type_v, head_v, cells, heads)
         mask = tf.leaf(tf.F16, cells, 1)
         if not backends[backend].supports(tf.flash_attention(q, k, v, mask)):
             return False
@@ -164,6 +171,8 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
         periods = _LATE_PERIODS[fused] if late else _STEADY_PERIODS if any(shape.recurrent) else 1
         head = pad(start, period) + max(_STEADY, periods * period)
         tail = (end // period - 1) * period if period > 1 else end - _STEADY
+        if any(_cache_is_fetched(shape, placement, i) for i in range(start, end)):
+            head = end
         chosen.update(range(start, min(head, end)))
         chosen.update(range(max(tail, start), end))
         seen = {weights.mixes[i] for i in chosen if i >= start}
@@ -175,6 +184,11 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
         if placement.backends[start] == placement.cpu and period == 1:
             chosen.update(_to_make_gaps_even(chosen, start, end))
     return sorted(chosen)
+
+
+def _cache_is_fetched(shape: Shape, placement: Placement, layer: int) -> bool:
+    """Whether a block reads a cache that lies on another backend: every one of them adds a copy to its split."""
+    return placement.backends[shape.cache_of(layer)] != placement.backends[layer]
 
 
 def _to_make_gaps_even(chosen: set[int], start: int, end: int) -> list[int]:
@@ -202,5 +216,6 @@ def _runs(shape: Shape, placement: Placement) -> list[tuple[int, int]]:
     return runs
 
 
-def _kind(shape: Shape, placement: Placement, i: int) -> tuple[int, bool, bool]:
-    return placement.backends[i], i in placement.host_experts, i < shape.image_inputs - 1
+def _kind(shape: Shape, placement: Placement, i: int) -> tuple[int, bool, bool, bool]:
+    shares = i >= shape.layers - shape.sharing
+    return placement.backends[i], i in placement.host_experts, i < shape.image_inputs - 1, shares

@@ -8,7 +8,7 @@ copy of it is set aside at the start of the split. The result is an order of nod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +17,7 @@ from qwenops.memory.backends import Backend
 from qwenops.memory.reorder import reorder
 from qwenops.memory.tensor import VIEW_OPS, Graph, Tensor
 
-_MAX_SPLIT_INPUTS: Final = 30
+_SPLIT_INPUTS: Final = 30
 PIPELINE_COPIES: Final = 4
 
 # their small extra sources (factors, sinks) must not decide where they run
@@ -33,9 +33,21 @@ class _Split:
 
 
 class Scheduler:
-    """Assigns and splits one graph. The last backend is the CPU."""
+    """Assigns and splits one graph. The last backend is the CPU.
 
-    def __init__(self, backends: Sequence[Backend], *, copies: int = 1, offload: bool = True) -> None:
+    `room` is how many inputs a split of a number can take before another one is begun. A split that got more at once
+    has twice the room from then on, and the runtime plans its largest batch twice: hand the room of one to the next.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        *,
+        copies: int = 1,
+        offload: bool = True,
+        room: Mapping[int, int] | None = None,
+    ) -> None:
+        self.room = dict(room or {})
         self._backends = backends
         self._cpu = len(backends) - 1
         self._copies = copies
@@ -158,17 +170,21 @@ class Scheduler:
             t = nodes[i]
             if t.op in VIEW_OPS:
                 continue
-            if t.backend != current.backend or (current.inputs and self._must_break(t, current)):
+            room = self.room.get(len(splits) - 1, _SPLIT_INPUTS)
+            if t.backend != current.backend or (current.inputs and self._must_break(t, current, room)):
                 current.end = i
                 current = _Split(t.backend, i)
                 splits.append(current)
+                room = self.room.get(len(splits) - 1, _SPLIT_INPUTS)
             self._collect_inputs(t, current)
+            if len(current.inputs) > room:
+                self.room[len(splits) - 1] = 2 * room
         current.end = len(nodes)
         return splits
 
-    def _must_break(self, t: Tensor, split: _Split) -> bool:
+    def _must_break(self, t: Tensor, split: _Split, room: int) -> bool:
         # a new split for every host weight lets the copy of the last one go
-        full = len(split.inputs) >= _MAX_SPLIT_INPUTS
+        full = len(split.inputs) >= room
         for s in t.src:
             if s.backend == split.backend or not (s.is_weight or full) or self._reaches(s, split.backend):
                 continue

@@ -146,7 +146,7 @@ class _Shares:
             return last  # the output norm under another name
         if name.startswith(("token_embd", "token_types", "position_embd", "per_layer_token_embd")):
             return self._cpu
-        return first if name.startswith(("rope_freqs", "rope_factors")) else last
+        return first if name.startswith(("rope_freqs", "rope_factors", "per_layer_")) else last
 
 
 class _Grouped:

@@ -16,10 +16,16 @@ from typing import Any
 
 from qwenops.model.types import Header, Model, Projector, Tensor
 from tests.support.dims import TEXT, VISION, Dims, VisionDims
+from tests.support.dims_attention import ATTENTION
 from tests.support.families import BLOCKS
+from tests.support.families_attention import BLOCKS as ATTENTION_BLOCKS
+from tests.support.families_attention import ENDS
 from tests.support.gguf_bytes import TYPES, Row, write_gguf
 
 __all__ = ["TEXT", "VISION", "Dims", "VisionDims", "text_model", "vision_projector", "write_text", "write_vision"]
+
+TEXT |= ATTENTION
+BLOCKS |= ATTENTION_BLOCKS
 
 FILE_TYPES = {
     "F32": 0,
@@ -45,6 +51,8 @@ def text_tensors(d: Dims, quant: str) -> list[Row]:
     if not d.tied:
         rows.append(("output.weight", (d.embedding, d.vocabulary), _mix(quant, "output", 0, 1)))
     rows += [(f"{name}.weight", (d.head // 2,), "F32") for name in d.factors]
+    if a in ENDS:
+        rows += ENDS[a](d, lambda role: _mix(quant, role, 0, 1))
     for i in range(d.layers + d.draft_layers):
         rows.extend((f"blk.{i}.{name}", shape, type_) for name, shape, type_ in _block(d, quant, i))
     return [(n, s, _fallback(t, s[0])) for n, s, t in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from qwenops.memory.graphs.attention import ATTENTION
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.dense import Cohere2, Granite, Mistral3, Phi3
 from qwenops.memory.graphs.gemma import Gemma
@@ -12,6 +13,7 @@ from qwenops.memory.graphs.hybrid import Hybrid, Qwen3Next
 from qwenops.memory.graphs.recurrent import ShortConvolution
 
 GRAPHS: Final[dict[str, type[Decoder]]] = {
+    **ATTENTION,
     "llama": Decoder,
     "qwen2": Decoder,
     "qwen2vl": Decoder,

@@ -18,8 +18,9 @@ from qwenops.memory.tensor import F16, F32, I32, I64, Graph, Tensor
 MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
 # which tensors stretch the rotary positions, by architecture; long and short ones of Phi are of one size
 FACTORS: Final = {
-    **dict.fromkeys(("llama", "granite", "granitemoe", "mistral3", "cohere2"), ("rope_freqs",)),
-    "phi3": ("rope_factors_long", "rope_factors_short"),
+    **dict.fromkeys(("llama", "granite", "granitemoe", "mistral3", "cohere2", "gemma4"), ("rope_freqs",)),
+    **dict.fromkeys(("phi3", "phimoe"), ("rope_factors_long", "rope_factors_short")),
+    **dict.fromkeys(("minicpm", "deci"), ("rope_freqs", "rope_factors_long", "rope_factors_short")),
 }
 
 
@@ -87,11 +88,13 @@ class Decoder(Pieces):
     def _inputs(self) -> None:
         s, b = self.shape, self.batch
         self.positions = tf.graph_input(I32, b.tokens * (4 if s.architecture in MULTI_ROPE else 1))
-        self.whole = self._cache_inputs(b.cells)
-        self.window = self._cache_inputs(b.window_cells) if s.window else self.whole
+        self.whole = self._cache_inputs(b.cells, s.head_k, s.head_v)
+        self.window = self.whole
+        if s.window:
+            self.window = self._cache_inputs(b.window_cells, s.window_head_k or s.head_k, s.window_head_v or s.head_v)
         self.wanted_rows = tf.graph_input(I32, b.outputs)
 
-    def _cache_inputs(self, cells: int) -> CacheInputs:
+    def _cache_inputs(self, cells: int, head_k: int, head_v: int) -> CacheInputs:
         s, b = self.shape, self.batch
         per_token = max((s.v_width(i) for i in range(s.layers)), default=1) if b.v_transposed else 1
         return CacheInputs(
@@ -99,8 +102,8 @@ class Decoder(Pieces):
             tf.graph_input(I64, b.tokens),
             tf.graph_input(I64, b.tokens * per_token),
             tf.graph_input(F16 if b.flash else F32, cells, b.tokens // b.sequences, 1, b.sequences),
-            self._rotation(b.type_k, s.head_k, largest=True),
-            self._rotation(b.type_v, s.head_v, largest=False),
+            self._rotation(b.type_k, head_k, largest=True),
+            self._rotation(b.type_v, head_v, largest=False),
         )
 
     @staticmethod
@@ -181,18 +184,19 @@ class Decoder(Pieces):
         s, b, g = self.shape, self.batch, self.graph
         cache = self.window if s.sliding[self.layer] else self.whole
         if cache.k_rotation is not None:
-            q, k = _rotate(q, cache.k_rotation), _rotate(k, cache.k_rotation)
+            q, k = rotate(q, cache.k_rotation), rotate(k, cache.k_rotation)
         if cache.v_rotation is not None:
-            v = _rotate(v, cache.v_rotation)
+            v = rotate(v, cache.v_rotation)
         for t in (q, k, v) if s.window else (q, v, k):
             g.expand(t)
         k_cache = tf.cache(b.type_k, self._here, s.k_width(self.layer), cache.cells, b.sequences)
-        v_cache = tf.cache(b.type_v, self._here, s.v_width(self.layer), cache.cells, b.sequences)
+        v_cache = tf.cache(b.type_v, self._here, self._v_width(), cache.cells, b.sequences)
         g.expand(self._store(k_cache, k, cache.k_numbers))
         g.expand(self._store_v(v_cache, v, cache.v_numbers))
-        current = self._heads_attend(q, self._cached(k_cache, s.head_k), self._cached_v(v_cache), cache.mask, sinks)
+        cached = self._cached(k_cache, s.key_head(self.layer))
+        current = self._heads_attend(q, cached, self._cached_v(v_cache), cache.mask, sinks)
         if cache.v_rotation is not None:
-            current = _rotate(current, cache.v_rotation)
+            current = rotate(current, cache.v_rotation)
         return current if output is None else self._linear(output, current)
 
     def _store(self, cache: Tensor, new: Tensor, numbers: Tensor) -> Tensor:
@@ -216,17 +220,23 @@ class Decoder(Pieces):
         )
 
     def _cached_v(self, cache: Tensor) -> Tensor:
-        s, cells = self.shape, cache.ne[1]
+    def _v_width(self) -> int:
+        """Numbers of a row of this block's value cache; lying on its side it has the widest block's."""
+        s = self.shape
+        return max(s.v_width(i) for i in range(s.layers)) if self.batch.v_transposed else s.v_width(self.layer)
+
+        cells, heads, head = cache.ne[1], self.shape.kv_heads[self.layer], self.shape.value_head(self.layer)
         if not self.batch.v_transposed:
-            return self._cached(cache, s.head_v)
+            return self._cached(cache, head)
         element = TYPE_BYTES[cache.type]
-        heads = s.kv_heads[self.layer]
         return tf.view_4d(
             cache,
-            (cells, heads, s.head_v, self.batch.sequences),
-            element * cells * s.head_v,
+            (cells, heads, head, self.batch.sequences),
+            element * cells * head,
             element * cells,
             element * cells * cache.ne[0],
+        if width < cache.ne[0]:
+            rows = tf.pad_to(rows, cache.ne[0], rows.ne[1])
         )
 
     def _heads_attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Tensor | None) -> Tensor:
@@ -256,7 +266,7 @@ class Decoder(Pieces):
         return self._gated(x, "ffn_up", "ffn_gate", "ffn_down")
 
 
-def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     n = rotation.ne[0]
     rows = x.elements // n
     flat = tf.reshape(x, n, rows) if x.contiguous else tf.cont(x, n, rows)

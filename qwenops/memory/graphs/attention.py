@@ -1,0 +1,12 @@
+"""The graphs of models whose heads or caches are not those of Llama, by architecture."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.gemma4 import Gemma4
+
+ATTENTION: Final[dict[str, type[Decoder]]] = {
+    "gemma4": Gemma4,
+}

@@ -1,0 +1,106 @@
+"""The closed form for models with caches or heads of their own, against loads of the server that Ollama ships.
+
+The loads were made as scripts/record_loads.py makes them, of ghosts of published shapes. Some are cut in layers,
+experts or vocabulary to what the software GPU can hold.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenops.machine.types import Device
+from qwenops.memory.closed_form import closed_form
+from qwenops.memory.graphs import KNOWN
+from qwenops.memory.types import LoadSettings, Need
+from qwenops.units import GIB, MIB
+from tests.support.shapes import TEXT, text_model
+
+RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recorded_attention.json").read_text())["loads"]
+SOFTWARE = Device("Vulkan0", "vulkan", "llvmpipe (LLVM 15.0.6, 256 bits)", 2048 * MIB, 2048 * MIB, source="runtime")
+CARD = (Device("CUDA0", "cuda", "a card", 80 * GIB, 80 * GIB, source="runtime"),)
+LOG_ROUNDING = 0.011  # the log has two digits, and names each cache of its own
+F16_BYTES = 2
+
+
+def _name(row: dict[str, Any]) -> str:
+    changed = " ".join(f"{k}={v}" for k, v in row["settings"].items())
+    return f"{row['shape']} {row['quant']} {changed}".strip()
+
+
+@cache
+def _need_of(text: str) -> Need:
+    row = json.loads(text)
+    settings = replace(LoadSettings(), **row["settings"])
+    reserve = {"Vulkan0": (row["target_mib"] or 0) * MIB}
+    return closed_form(text_model(TEXT[row["shape"]], row["quant"]), settings, (SOFTWARE,), reserve_bytes=reserve)
+
+
+def _need(row: dict[str, Any]) -> Need:
+    return _need_of(json.dumps(row, sort_keys=True))
+
+
+@pytest.mark.parametrize("row", RECORDED, ids=_name)
+def test_each_buffer_is_as_large_as_the_server_made_it(row: dict[str, Any]) -> None:
+    need = _need(row)
+    device, logged = need.devices[0], row["devices"]
+    assert device.weights_bytes / MIB == pytest.approx(logged.get("Vulkan0 model", 0), abs=LOG_ROUNDING)
+    assert device.kv_bytes / MIB == pytest.approx(logged.get("Vulkan0 KV", 0), abs=2 * LOG_ROUNDING)
+    assert device.compute_bytes / MIB == pytest.approx(logged.get("Vulkan0 compute", 0), abs=LOG_ROUNDING)
+    assert need.host.kv_bytes / MIB == pytest.approx(logged.get("CPU KV", 0), abs=2 * LOG_ROUNDING)
+    assert need.host.compute_bytes / MIB == pytest.approx(logged.get("Vulkan_Host compute", 0), abs=LOG_ROUNDING)
+
+
+@pytest.mark.parametrize("row", [r for r in RECORDED if r["settings"].get("gpu_layers") == "auto"], ids=_name)
+def test_auto_places_as_many_layers_as_the_server_did(row: dict[str, Any]) -> None:
+    assert _need(row).layers.on_device == row["layers"]
+
+
+def test_every_architecture_that_was_loaded_is_known() -> None:
+    assert {TEXT[row["shape"]].architecture for row in RECORDED} <= KNOWN
+
+
+@pytest.mark.parametrize(
+    ("shape", "whole", "windowed"),
+    [
+        # blocks with a cache of their own, and the width of its rows
+        ("gemma-4-e2b", (3, 512), (12, 256)),
+        ("gemma-4-e4b", (4, 1024), (20, 512)),
+        ("gemma-4-31b", (10, 2048), (50, 4096)),
+        ("gemma-4-26b-a4b", (5, 1024), (25, 2048)),
+    ],
+)
+def test_a_cache_has_the_rows_of_the_blocks_that_own_it(
+    shape: str, whole: tuple[int, int], windowed: tuple[int, int]
+) -> None:
+    settings = LoadSettings(num_ctx=32768)
+    need = closed_form(text_model(TEXT[shape]), settings, CARD)
+    window = dict(TEXT[shape].more_keys)["attention.sliding_window"] + settings.ubatch
+    cells = whole[0] * whole[1] * 32768 + windowed[0] * windowed[1] * window
+    assert need.devices[0].kv_bytes == 2 * F16_BYTES * cells
+
+
+@pytest.mark.parametrize("shape", ["gemma-4-e2b", "gemma-4-e4b"])
+def test_what_is_looked_up_for_every_block_stays_on_the_host(shape: str) -> None:
+    model = text_model(TEXT[shape])
+    table = next(t for t in model.header.tensors if t.name == "per_layer_token_embd.weight")
+    need = closed_form(model, LoadSettings(), CARD)
+    assert need.layers.on_device == need.layers.total
+    assert need.host.weights_bytes > table.size_bytes > need.devices[0].weights_bytes / 2
+    assert need.devices[0].weights_bytes + need.host.weights_bytes < model.header.tensor_bytes * 1.2
+
+
+def test_caches_on_the_host_are_fetched_again_for_every_block_that_shares_them() -> None:
+    """As loaded: with the owners of the shared caches on the host, a block more on the device is a copy more."""
+    settings = [LoadSettings(num_ctx=16384, gpu_layers=n) for n in (6, 11, 16)]
+    computes = [
+        closed_form(text_model(TEXT["gemma-4-e2b-small"]), s, (SOFTWARE,)).devices[0].compute_bytes for s in settings
+    ]
+    copy = 2 * F16_BYTES * 512 * 16384
+    assert [b - a for a, b in pairwise(computes)] == pytest.approx([copy, copy], rel=0.1)

@@ -1,0 +1,79 @@
+"""The tensors of models whose caches or heads are not those of Llama: of a block, and of what belongs to none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.dims import Dims
+from tests.support.gguf_bytes import Row
+
+Types = Callable[[str], str]
+
+
+def _of(d: Dims, key: str, default: Any = None) -> Any:
+    return dict(d.more_keys).get(key, default)
+
+
+def _norms(d: Dims, *names: str) -> list[Row]:
+    return [(f"{name}.weight", (d.embedding,), "F32") for name in names]
+
+
+def _gated(d: Dims, w: Types, ffn: int, end: str = "") -> list[Row]:
+    return [
+        (f"ffn_gate{end}.weight", (d.embedding, ffn), w("q")),
+        (f"ffn_down{end}.weight", (ffn, d.embedding), w("down")),
+        (f"ffn_up{end}.weight", (d.embedding, ffn), w("q")),
+    ]
+
+
+def _gemma4(d: Dims, w: Types, i: int) -> list[Row]:
+    e, sliding = d.embedding, _of(d, "attention.sliding_window_pattern")[i]
+    kv_list = _of(d, "attention.head_count_kv")
+    head, kv_heads = 256 if sliding else 512, kv_list[i] if kv_list else d.kv_heads
+    ffn = _of(d, "feed_forward_length", [d.ffn] * d.layers)[i]
+    per_layer = _of(d, "embedding_length_per_layer_input")
+    rows = _norms(d, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+    rows += [
+        ("attn_q.weight", (e, head * d.heads), w("q")),
+        ("attn_k.weight", (e, head * kv_heads), w("q")),
+        ("attn_output.weight", (head * d.heads, e), w("q")),
+        ("attn_q_norm.weight", (head,), "F32"),
+        ("attn_k_norm.weight", (head,), "F32"),
+        ("layer_output_scale.weight", (1,), "F32"),
+        *_gated(d, w, ffn),
+    ]
+    if sliding or not kv_list:
+        rows.append(("attn_v.weight", (e, head * kv_heads), w("v")))
+    if per_layer:
+        rows += [
+            ("inp_gate.weight", (e, per_layer), w("q")),
+            ("proj.weight", (per_layer, e), w("q")),
+            *_norms(d, "post_norm"),
+        ]
+    if d.experts:
+        rows += _norms(d, "pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2")
+        rows += [
+            ("ffn_gate_inp.weight", (e, d.experts), "F32"),
+            ("ffn_gate_inp.scale", (e,), "F32"),
+            ("ffn_gate_up_exps.weight", (e, 2 * d.expert_ffn, d.experts), w("q")),
+            ("ffn_down_exps.weight", (d.expert_ffn, e, d.experts), w("down")),
+            ("ffn_down_exps.scale", (d.experts,), "F32"),
+        ]
+    return rows
+
+
+def _gemma4_ends(d: Dims, w: Types) -> list[Row]:
+    per_layer = _of(d, "embedding_length_per_layer_input")
+    if not per_layer:
+        return []
+    wide = per_layer * d.layers
+    return [
+        ("per_layer_token_embd.weight", (wide, d.vocabulary), w("embedding")),
+        ("per_layer_model_proj.weight", (d.embedding, wide), "BF16"),
+        ("per_layer_proj_norm.weight", (per_layer,), "F32"),
+    ]
+
+
+BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {"gemma4": _gemma4}
+ENDS: dict[str, Callable[[Dims, Types], list[Row]]] = {"gemma4": _gemma4_ends}
