@@ -199,6 +199,11 @@ class Decoder(Pieces):
             current = rotate(current, cache.v_rotation)
         return current if output is None else self._linear(output, current)
 
+    def _v_width(self) -> int:
+        """Numbers of a row of this block's value cache; lying on its side it has the widest block's."""
+        s = self.shape
+        return max(s.v_width(i) for i in range(s.layers)) if self.batch.v_transposed else s.v_width(self.layer)
+
     def _store(self, cache: Tensor, new: Tensor, numbers: Tensor) -> Tensor:
         rows = tf.view_2d(new, new.ne[0] * new.ne[1], new.ne[2], new.nb[2])
         if cache.ne[2] > 1:
@@ -210,6 +215,8 @@ class Decoder(Pieces):
             return self._store(cache, new, numbers)
         width = new.ne[0] * new.ne[1]
         rows = tf.reshape(new, width, new.ne[2]) if new.contiguous else tf.cont(new, width, new.ne[2])
+        if width < cache.ne[0]:
+            rows = tf.pad_to(rows, cache.ne[0], rows.ne[1])
         flat = tf.reshape(cache, 1, cache.elements)
         return tf.set_rows(flat, tf.reshape(rows, 1, rows.elements), numbers)
 
@@ -220,11 +227,6 @@ class Decoder(Pieces):
         )
 
     def _cached_v(self, cache: Tensor) -> Tensor:
-    def _v_width(self) -> int:
-        """Numbers of a row of this block's value cache; lying on its side it has the widest block's."""
-        s = self.shape
-        return max(s.v_width(i) for i in range(s.layers)) if self.batch.v_transposed else s.v_width(self.layer)
-
         cells, heads, head = cache.ne[1], self.shape.kv_heads[self.layer], self.shape.value_head(self.layer)
         if not self.batch.v_transposed:
             return self._cached(cache, head)
@@ -235,8 +237,6 @@ class Decoder(Pieces):
             element * cells * head,
             element * cells,
             element * cells * cache.ne[0],
-        if width < cache.ne[0]:
-            rows = tf.pad_to(rows, cache.ne[0], rows.ne[1])
         )
 
     def _heads_attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Tensor | None) -> Tensor:
