@@ -109,7 +109,7 @@ class Decoder(Pieces):
     @staticmethod
     def _rotation(type_: int, head: int, *, largest: bool) -> Tensor | None:
         """Quantized caches are rotated by a Hadamard matrix first (LLAMA_ATTN_ROT_DISABLE unset)."""
-        if not is_quantized(type_) or head % 64:
+        if not is_quantized(type_) or not head or head % 64:
             return None
         n = 64
         while largest and head % (n * 2) == 0:
