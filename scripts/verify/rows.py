@@ -17,7 +17,7 @@ from typing import Any
 from qwenops.memory.probe_log import BufferKind, LoadLines
 from qwenops.memory.types import Need
 from qwenops.units import MIB
-from scripts.verify.cases import Case
+from scripts.verify.cases import SHAPES, Case
 
 PARTS = ("weights", "kv", "state", "compute", "projector", "encoder")
 EXACT_PARTS = ("weights", "kv", "state", "projector")
@@ -102,8 +102,8 @@ class Row:
 
     @property
     def stale(self) -> bool:
-        """Whether the files were others than the case has now."""
-        return self.ghosts != self.case.ghosts
+        """Whether the files were others than the case has now, or nobody knows the shape any more."""
+        return self.case.shape not in SHAPES or self.ghosts != self.case.ghosts
 
     def probe_errors(self) -> dict[str, int]:
         """The probe's figure less the buffer, by part."""

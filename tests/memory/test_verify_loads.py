@@ -142,6 +142,7 @@ def test_a_row_of_another_file_and_if_asked_a_row_that_breaks_a_bar_are_loaded_a
     of_another_file = replace(row(), case=Case("llama-3.2-1b"), ghosts=("0" * 64, None))
     kept.add(broken)
     kept.add(of_another_file)
+    kept.add(replace(row(), case=Case("a shape that was taken away")))
     again = Kept(tmp_path / "loads.jsonl")
     assert again.rows == {broken.case: broken}
     again.forget_broken()
