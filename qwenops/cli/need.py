@@ -45,6 +45,15 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
     help="Layers on devices; auto: as the runtime would choose.",
 )
 @click.option(
+    "--n-cpu-moe",
+    metavar="N|all",
+    help="Blocks whose experts stay on the host.  [default: as the server does]",
+)
+@click.option(
+    "--tensor-split", metavar="N,N,…", help="Shares of several devices.  [default: as the server does, by free memory]"
+)
+@click.option("--main-gpu", type=click.IntRange(0), metavar="N", help="Use this device alone.")
+@click.option(
     "--outputs",
     default="server",
     show_default=True,

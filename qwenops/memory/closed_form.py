@@ -20,7 +20,7 @@ from qwenops.memory.graphs import KNOWN
 from qwenops.memory.inline import inline_projector
 from qwenops.memory.kv import kv_bytes, largest_cache_tensor_bytes
 from qwenops.memory.overhead import overhead_bytes
-from qwenops.memory.placement import Placement, place
+from qwenops.memory.placement import Placement, placed_as_asked
 from qwenops.memory.quants import BLOCK, is_quantized, kv_type_number
 from qwenops.memory.remember import ByIdentity
 from qwenops.memory.shape import Shape, shape_of
@@ -171,11 +171,9 @@ def _placement(
     reserve: Mapping[str, int],
     projector: Projector | None,
 ) -> Placement:
-    total = shape.layers + 1
-    if not devices or isinstance(settings.gpu_layers, int):
-        return place(shape.layers, settings.gpu_layers if isinstance(settings.gpu_layers, int) else 0, devices)
-    if settings.gpu_layers == "all":
-        return place(shape.layers, total, devices)
+    asked = placed_as_asked(shape.layers, settings, devices)
+    if asked is not None:
+        return asked
     targets = [d.free_bytes - reserve.get(d.name, 0) for d in devices]
     warm = _vision(projector, settings, backends, WARMUP_TOKENS)
     if warm is not None and settings.projector_device == "gpu":
@@ -212,6 +210,7 @@ def _notes(
         )
     if projector is not None and projector.kind not in KNOWN_KINDS:
         notes.append(f"the encoder of {projector.kind or 'this projector'} is not replayed: its compute is a guess")
-    if placement.host_experts:
-        notes.append(f"the experts of {len(placement.host_experts)} blocks stay on the host")
+    kept_back = [b for b in placement.host_experts if placement.backends[b] != placement.cpu]
+    if kept_back and shape.experts:
+        notes.append(f"the experts of {len(kept_back)} blocks stay on the host")
     return tuple(notes)

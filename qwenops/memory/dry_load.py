@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwenops.errors import PartMissing
+from qwenops.errors import BadInput, PartMissing
 from qwenops.machine.types import Device, Host
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.dry_load_parts import exact_need, read_said, spread_need
@@ -59,13 +59,18 @@ def dry_loads(
     """
     if model.inline_vision:
         raise PartMissing(f"{model.path} carries its vision tensors inside, as only Ollama's own server reads them")
+    if any(one.n_cpu_moe for one in settings):
+        raise PartMissing("llama-cpp-python cannot be told which experts stay on the host")
+    splits = {one.tensor_split for one in settings}
+    if len(splits) > 1:
+        raise BadInput("one dry load has one split over the devices", do="ask about each split by itself")
     formulas = [closed_form(model, one, tuple(devices), host, reserve_bytes=reserve_bytes) for one in settings]
     with make_ghost(model, Path(tempfile.gettempdir())) as ghost:
         request = {
             "file": str(ghost.model),
             "name": model.path.name,
             "devices": _asked_devices(devices),
-            "shares": [float(d.free_bytes) for d in devices],
+            "shares": [*next(iter(splits), ())][: len(devices)] or [float(d.free_bytes) for d in devices],
             "contexts": [_context(one, f.layers.on_device) for one, f in zip(settings, formulas, strict=True)],
         }
         answer = run(CHILD, request, limit_s=limit_s, env=CHILD_ENVIRONMENT)

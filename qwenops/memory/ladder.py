@@ -21,6 +21,7 @@ from qwenops.memory.learned import NOTHING, Learned, settled
 from qwenops.memory.reserve import facts_of, fit_reserve
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
+from qwenops.runtime.offload import offload_in_force
 from qwenops.runtime.rules import projector_goes_to_cpu
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ def _from_rungs(
             # What is wrong with the settings themselves, the formulas say as well.
             notes.append(f"the library does not answer: {why.message}")
     answer = _closed_form(model, settings, devices, host, reserve_bytes)
+    if runtime is not None:
+        notes += [
+            f"{name} in the server's environment moves memory as only the runtime itself knows"
+            for name in offload_in_force(runtime.environment).not_followed
+        ]
     return replace(answer, notes=(*notes, *answer.notes))
 
 

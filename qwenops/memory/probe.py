@@ -21,6 +21,7 @@ from qwenops.memory.encoder import WARMUP_TOKENS, encoder_of
 from qwenops.memory.ghost import make_ghost
 from qwenops.memory.growth import grown_encoder
 from qwenops.memory.inline import inline_projector
+from qwenops.memory.placement import experts_on_host
 from qwenops.memory.probe_log import FitLog, FitPass, first_trial_is_done, fit_is_done, parse_fit_log
 from qwenops.memory.probe_parts import (
     DeviceParts,
@@ -129,7 +130,14 @@ def _address(folder: Path) -> list[str]:
 
 
 def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLog, chosen: FitPass) -> Need:
-    parts = _as_loaded(device_parts(model, fit, chosen), model, settings, question, fit, chosen)
+    parts = _as_loaded(
+        device_parts(model, fit, chosen, experts_on_host(question.facts.block_count, settings)),
+        model,
+        settings,
+        question,
+        fit,
+        chosen,
+    )
     vision = _vision(model, settings, question, fit, chosen)
     needs = tuple(_device_need(p, vision.largest if vision else None) for p in parts)
     host = host_parts(model, chosen)

@@ -51,9 +51,14 @@ class ProjectorParts:
     host_encoder_bytes: int
 
 
-def device_parts(model: Model, fit: FitLog, chosen: FitPass) -> tuple[DeviceParts, ...]:
-    """The text model's parts on every device, in the runtime's order."""
-    return tuple(_on_device(model, fit, chosen, row) for row in chosen.devices)
+def device_parts(
+    model: Model, fit: FitLog, chosen: FitPass, host_experts: frozenset[int] = frozenset()
+) -> tuple[DeviceParts, ...]:
+    """The text model's parts on every device, in the runtime's order.
+
+    `host_experts` are the blocks whose experts were asked to stay on the host.
+    """
+    return tuple(_on_device(model, fit, chosen, row, host_experts) for row in chosen.devices)
 
 
 def host_parts(model: Model, chosen: FitPass) -> HostNeed:
@@ -86,8 +91,10 @@ def projector_parts(header: Header, fit: FitLog) -> ProjectorParts | None:
     return ProjectorParts(device, weights, max(0, share - weights), max(0, fit.mmproj_bytes - share))
 
 
-def _on_device(model: Model, fit: FitLog, chosen: FitPass, row: MemoryRow) -> DeviceParts:
-    weights = _weights(model, chosen, row)
+def _on_device(
+    model: Model, fit: FitLog, chosen: FitPass, row: MemoryRow, host_experts: frozenset[int]
+) -> DeviceParts:
+    weights = _weights(model, chosen, row, host_experts)
     state = _buffers(chosen, "RS", row.name)
     kv = _cache_share(chosen, row.name)
     context_known = _agrees(kv + state, row.context_bytes)
@@ -139,14 +146,20 @@ def _layer_share(cache: Cache, device: str | None) -> float:
     return here / len(cache.layer_devices)
 
 
-def _weights(model: Model, chosen: FitPass, row: MemoryRow) -> int | None:
+def _weights(model: Model, chosen: FitPass, row: MemoryRow, host_experts: frozenset[int]) -> int | None:
     """The tensors on a device, summed, if one way of placing them rounds down to the table's figure."""
     layers = {layer for layer, name in chosen.layer_devices if name == row.name}
     if not layers:
         return 0 if row.model_bytes == 0 else None
     # Vision tensors inside the model's own file (as in Ollama's library) are the projector's, not the text model's.
     tensors = [t for t in model.header.tensors if not t.name.startswith(INLINE_PREFIXES)]
-    repeating = [t for t in tensors if (m := _BLOCK.match(t.name)) and int(m[1]) in layers]
+    repeating = [
+        t
+        for t in tensors
+        if (m := _BLOCK.match(t.name))
+        and int(m[1]) in layers
+        and not (int(m[1]) in host_experts and _EXPERTS.search(t.name))
+    ]
     has_output = max(layer for layer, _ in chosen.layer_devices) in layers
     others = [t for t in tensors if has_output and not _BLOCK.match(t.name) and not _INPUT.match(t.name)]
     tied = not any(_HEAD.match(t.name) for t in tensors)

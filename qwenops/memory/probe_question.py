@@ -23,6 +23,7 @@ from qwenops.runtime.facts import ModelFacts, RunOptions
 from qwenops.runtime.find import this_os
 from qwenops.runtime.fit_target import FIT_TARGET, fit_target_bytes, projector_requirement_bytes
 from qwenops.runtime.flags import flags_of, server_environment
+from qwenops.runtime.offload import SAID_BY_FLAGS, offload_flags
 from qwenops.runtime.rules import ServerLoad, resolve_load
 from qwenops.runtime.types import Runtime
 from qwenops.units import MIB, human
@@ -56,6 +57,7 @@ def question_of(model: Model, settings: LoadSettings, runtime: Runtime, devices:
         num_ctx=settings.num_ctx,
         num_batch=settings.batch,
         num_gpu=int(num_gpu),
+        main_gpu=settings.main_gpu,
         use_mmap=None if settings.mmap else False,
     )
     load = resolve_load(facts, options, runtime.environment, devices, os=_OS)
@@ -107,7 +109,7 @@ def flags(question: Question, settings: LoadSettings, ghost: Ghost, listen: Sequ
     )
     asked = flags_of(question.load, facts, question.options, listen=listen, os=_OS)
     asked[asked.index("--log-verbosity") + 1] = "5"
-    asked += ["--fit", "on"]
+    asked += ["--fit", "on", *offload_flags(settings.n_cpu_moe, settings.tensor_split)]
     if settings.ubatch != settings.batch:
         asked += ["-ub", str(settings.ubatch)]
     if settings.kv_type_k != settings.kv_type_v:
@@ -127,7 +129,7 @@ def environment(question: Question, runtime: Runtime, server: Path, projector_sh
     theirs = server_environment(
         question.load,
         question.facts,
-        {**ours, **runtime.environment},
+        {**ours, **{n: v for n, v in runtime.environment.items() if n not in SAID_BY_FLAGS}},
         llama_server=server,
         backends=runtime.backends,
         os=_OS,

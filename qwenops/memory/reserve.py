@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Host
 from qwenops.memory.types import DeviceNeed, LoadSettings
 from qwenops.model.types import Model
@@ -31,6 +32,13 @@ def devices_in_use(
     model: Model, settings: LoadSettings, devices: Sequence[Device], host: Host | None, environment: Mapping[str, str]
 ) -> tuple[Device, ...]:
     """The devices that Ollama's scheduler gives to this load: one where it believes one is enough, else a group."""
+    if settings.main_gpu is not None and len(devices) > 1:
+        if not 0 <= settings.main_gpu < len(devices):
+            raise BadInput(
+                f"there is no device {settings.main_gpu}: the last of {len(devices)} is {len(devices) - 1}",
+                do="--main-gpu with the number of a device, from 0 on",
+            )
+        return (devices[settings.main_gpu],)
     if len(devices) <= 1 or settings.gpu_layers == 0:
         return tuple(devices)
     system = SystemMemory(host.total_bytes, host.available_bytes) if host else SystemMemory()

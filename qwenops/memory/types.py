@@ -20,7 +20,9 @@ class LoadSettings:
     `num_ctx` is per sequence (the server gets num_ctx * parallel). `gpu_layers` counts the output layer as one:
     "all", a number, or "auto" for what the runtime's own fit would choose. `outputs` is "server" for llama-server
     (one row per slot) and "library" for llama-cpp-python (a row per batch token). `image_tokens` is the largest
-    image the settings allow. `mmap` off means weights left on the host are plain buffers.
+    image the settings allow. `mmap` off means weights left on the host are plain buffers. Of the first `n_cpu_moe`
+    blocks ("all" of them) the experts stay on the host. `tensor_split` are the devices' shares of the layers, in any
+    unit; none means by free memory. `main_gpu` is the only device that is used, None where all are.
     """
 
     num_ctx: int = 4096
@@ -36,6 +38,9 @@ class LoadSettings:
     swa_full: bool = False
     projector_device: Literal["gpu", "cpu"] = "gpu"
     mmap: bool = True
+    n_cpu_moe: int | Literal["all"] = 0
+    tensor_split: tuple[float, ...] = ()
+    main_gpu: int | None = None
 
 
 @dataclass(frozen=True)

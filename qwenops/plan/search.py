@@ -13,6 +13,7 @@ from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES, judge, pin_layers
 from qwenops.plan.ground import Ground
 from qwenops.plan.profile import CONTEXT_STEP, Profile
 from qwenops.plan.types import Choice, Judged, Wish
+from qwenops.runtime.offload import offload_in_force
 
 # Prompt speed grows with the ubatch and so does the compute buffer; above 2048 llama.cpp gains nothing on one card.
 UBATCHES = (2048, 1024, 512)
@@ -75,6 +76,7 @@ def first_choice(model: Model, scene: Scene) -> Choice:
     on_device = bool(ground.devices)
     kv = cast("KVType", wish.kv_type or ground.kv_type)
     ubatch = wish.ubatch or SMALLEST_UBATCHES[0]
+    offload = offload_in_force(ground.environment)
     settings = LoadSettings(
         num_ctx=min(wish.num_ctx or floor, trained_context(model)),
         batch=ubatch,
@@ -85,6 +87,9 @@ def first_choice(model: Model, scene: Scene) -> Choice:
         gpu_layers="all" if on_device else 0,
         image_tokens=min(cap, DEFAULT_IMAGE_CAP) if sees else 0,
         projector_device=(wish.projector_device or "gpu") if on_device else "cpu",
+        n_cpu_moe=offload.n_cpu_moe,
+        tensor_split=offload.tensor_split,
+        main_gpu=offload.main_gpu,
     )
     return Choice(model=model, settings=settings, images=images, server_settings=_missing_settings(settings, scene))
 

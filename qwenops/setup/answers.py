@@ -121,15 +121,20 @@ def _question(
     ubatch: int = 512,
     kv: str = "f16",
     gpu_layers: str = "all",
+    n_cpu_moe: str | None = None,
+    tensor_split: str | None = None,
+    main_gpu: int | None = None,
     **rest: Any,
 ) -> _Question:
     from qwenops.memory.learned import learn
     from qwenops.memory.reserve import devices_in_use
     from qwenops.plan.ground import ground
+    from qwenops.runtime.offload import offload_in_force, parse_split
 
     model = only_one(path, variants((path,), mmproj, offline=offline, most=1))
     machine, runtime = look_around(gpu, probe_devices=rung != "closed form")
     base = ground(machine, runtime)
+    in_force = offload_in_force(base.environment)
     settings = LoadSettings(
         num_ctx=ctx,
         batch=batch or ubatch,
@@ -137,6 +142,9 @@ def _question(
         kv_type_k=kv,  # type: ignore[arg-type]
         kv_type_v=kv,  # type: ignore[arg-type]
         gpu_layers=_layers(gpu_layers, bool(base.devices)),
+        n_cpu_moe=in_force.n_cpu_moe if n_cpu_moe is None else _experts_on_host(n_cpu_moe),
+        tensor_split=in_force.tensor_split if tensor_split is None else parse_split(tensor_split, "--tensor-split"),
+        main_gpu=in_force.main_gpu if main_gpu is None else main_gpu,
         **rest,
     )
     devices = devices_in_use(model, settings, base.devices, base.host, base.environment)
@@ -279,6 +287,12 @@ def _layers(text: str, has_devices: bool) -> Any:
         layers: Any = int(text) if text.isdigit() else text
         return layers if has_devices else 0
     raise BadInput(f"--gpu-layers {text!r} is not a number of layers", do="--gpu-layers all, auto or a number")
+
+
+def _experts_on_host(text: str) -> Any:
+    if text == "all" or text.isdigit():
+        return int(text) if text.isdigit() else text
+    raise BadInput(f"--n-cpu-moe {text!r} is not a number of blocks", do="--n-cpu-moe all or a number")
 
 
 def fits_result(paths: tuple[Given, ...], gpus: tuple[str, ...], *, offline: bool = False, **pins: Any) -> Result:

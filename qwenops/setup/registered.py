@@ -49,6 +49,7 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
     """The settings under which the server will load it: its parameters, the server's environment, Ollama's rules."""
     from qwenops.memory.reserve import facts_of
     from qwenops.runtime.facts import RunOptions
+    from qwenops.runtime.offload import offload_in_force
     from qwenops.runtime.rules import resolve_load
 
     options = RunOptions.from_params(one.params)
@@ -60,6 +61,7 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
     elif options.num_gpu >= facts_of(one.model).layers:
         layers = "all"
     cap = runtime.environment.get("LLAMA_ARG_IMAGE_MAX_TOKENS", "")
+    offload = offload_in_force(runtime.environment)
     return LoadSettings(
         num_ctx=load.num_ctx,
         parallel=load.parallel,
@@ -71,6 +73,9 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
         gpu_layers=layers,
         image_tokens=int(cap) if cap.isdigit() else 4096,
         projector_device="cpu" if load.projector_on_cpu else "gpu",
+        n_cpu_moe=offload.n_cpu_moe,
+        tensor_split=offload.tensor_split,
+        main_gpu=offload.main_gpu if options.main_gpu is None else options.main_gpu,
     )
 
 
