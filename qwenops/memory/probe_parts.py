@@ -91,9 +91,7 @@ def projector_parts(header: Header, fit: FitLog) -> ProjectorParts | None:
     return ProjectorParts(device, weights, max(0, share - weights), max(0, fit.mmproj_bytes - share))
 
 
-def _on_device(
-    model: Model, fit: FitLog, chosen: FitPass, row: MemoryRow, host_experts: frozenset[int]
-) -> DeviceParts:
+def _on_device(model: Model, fit: FitLog, chosen: FitPass, row: MemoryRow, host_experts: frozenset[int]) -> DeviceParts:
     weights = _weights(model, chosen, row, host_experts)
     state = _buffers(chosen, "RS", row.name)
     kv = _cache_share(chosen, row.name)
