@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qwenops.machine.twins import twin_of
 from qwenops.machine.types import Device
 from qwenops.runtime.types import Runtime
 from qwenops.units import MIB, human
@@ -140,14 +141,6 @@ def _family(server: int | None) -> frozenset[int]:
 
 
 def _as_the_runtime_has_it(device: Device, runtime: Runtime) -> Device:
-    """A device that the driver counted under the runtime's name and kind: by PCI address or UUID, else by its name."""
-
-    def same(other: Device) -> bool:
-        if device.pci_bus_id and other.pci_bus_id:
-            return device.pci_bus_id.lower() == other.pci_bus_id.lower()
-        if device.uuid and other.uuid:
-            return device.uuid == other.uuid
-        return other.kind != device.kind and other.description == device.description
-
-    found = [other for other in runtime.devices if same(other)]
-    return replace(device, name=found[0].name, kind=found[0].kind) if len(found) == 1 else device
+    """A device that the driver counted, under the runtime's name and kind where the runtime has it."""
+    twin = twin_of(device, runtime.devices)
+    return device if twin is None else replace(device, name=twin.name, kind=twin.kind)

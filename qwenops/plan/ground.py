@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from qwenops.errors import BadInput
+from qwenops.machine.twins import twin_of
 from qwenops.machine.types import Device, Host, Machine
 from qwenops.memory.types import KV_TYPES, KVType
 from qwenops.units import human
@@ -65,7 +66,6 @@ def ground(machine: Machine, runtime: Runtime | None) -> Ground:
 
 def _with_driver_facts(listed: tuple[Device, ...], seen: tuple[Device, ...]) -> tuple[Device, ...]:
     """Who holds the memory is the driver's knowledge, how much is free is the runtime's: keep both."""
-    by_kind = {(d.kind, d.index): d for d in seen}
     return tuple(
         replace(
             d,
@@ -74,7 +74,7 @@ def _with_driver_facts(listed: tuple[Device, ...], seen: tuple[Device, ...]) -> 
             compute_capability=twin.compute_capability,
             uuid=d.uuid or twin.uuid,
         )
-        if (twin := by_kind.get((d.kind, d.index)))
+        if (twin := twin_of(d, seen))
         else d
         for d in listed
     )

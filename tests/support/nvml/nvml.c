@@ -7,10 +7,13 @@
  *   driver: driver, init (error), count_error
  *   card or MIG device: name, uuid, bus (domain:bus:device in hexadecimal), total, reserved, used, memory_v1 and
  *   memory_v2 (errors), cc (major.minor), handle (error), mig (1 on, 0 off; absent: not supported), slots,
- *   processes_error, process (compute|graphics PID BYTES, BYTES "-" where the driver will not say)
+ *   processes_error, process (compute|graphics PID BYTES, BYTES "-" where the driver will not say),
+ *   children (PID NAME BYTES: every child of process PID with that name holds BYTES more, as long as it lives)
  *
  * Functions can be left out at compile time by -DWITHOUT_<name>, to stand for an older driver.
  */
+#include <ctype.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +44,9 @@ typedef struct unit {
     int memory_v1, memory_v2, handle, mig, processes_error;
     int cc_major, cc_minor;
     int process_count, part_count, slots;
+    unsigned parent;
+    char child[32];
+    unsigned long long child_bytes;
     process_t processes[MAX_PROCESSES];
     struct unit *parts[MAX_PARTS];
 } unit_t;
@@ -78,6 +84,7 @@ static void set_unit(unit_t *unit, const char *key, const char *value) {
     else if (!strcmp(key, "slots")) unit->slots = atoi(value);
     else if (!strcmp(key, "processes_error")) unit->processes_error = atoi(value);
     else if (!strcmp(key, "cc")) sscanf(value, "%d.%d", &unit->cc_major, &unit->cc_minor);
+    else if (!strcmp(key, "children")) sscanf(value, "%u %31s %llu", &unit->parent, unit->child, &unit->child_bytes);
     else if (!strcmp(key, "process") && unit->process_count < MAX_PROCESSES) {
         char context[16] = "", bytes[32] = "";
         process_t *process = &unit->processes[unit->process_count++];
@@ -196,12 +203,38 @@ typedef struct {
     unsigned long long total, free, used;
 } memory_v1_t;
 
+/* The living children that the scenario asks for, at most `room` of them. */
+static int list_children(unit_t *unit, unsigned *pids, int room) {
+    DIR *proc = unit->parent ? opendir("/proc") : NULL;
+    struct dirent *entry;
+    int found = 0;
+    while (proc && (entry = readdir(proc))) {
+        char path[300], name[64] = "", state = 0;
+        unsigned parent = 0;
+        FILE *file;
+        if (!isdigit((unsigned char)entry->d_name[0])) continue;
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        if (!(file = fopen(path, "r"))) continue;
+        if (fscanf(file, "%*d (%63[^)]) %c %u", name, &state, &parent) == 3 && parent == unit->parent &&
+            state != 'Z' && !strcmp(name, unit->child) && found < room)
+            pids[found++] = (unsigned)atoi(entry->d_name);
+        fclose(file);
+    }
+    if (proc) closedir(proc);
+    return found;
+}
+
+static unsigned long long used_now(unit_t *unit) {
+    unsigned pids[MAX_PROCESSES];
+    return unit->used + unit->child_bytes * (unsigned long long)list_children(unit, pids, MAX_PROCESSES);
+}
+
 /* The first version knows no reserve: what the driver keeps counts as used. */
 int nvmlDeviceGetMemoryInfo(unit_t *unit, memory_v1_t *out) {
     STARTED;
     if (unit->memory_v1) return unit->memory_v1;
     out->total = unit->total;
-    out->used = unit->used + unit->reserved;
+    out->used = used_now(unit) + unit->reserved;
     out->free = out->total - out->used;
     return NVML_SUCCESS;
 }
@@ -218,8 +251,8 @@ int nvmlDeviceGetMemoryInfo_v2(unit_t *unit, memory_v2_t *out) {
     if (unit->memory_v2) return unit->memory_v2;
     out->total = unit->total;
     out->reserved = unit->reserved;
-    out->used = unit->used;
-    out->free = unit->total - unit->reserved - unit->used;
+    out->used = used_now(unit);
+    out->free = unit->total - unit->reserved - out->used;
     return NVML_SUCCESS;
 }
 #endif
@@ -263,7 +296,8 @@ typedef struct {
 } process_info_t;
 
 static int list_processes(unit_t *unit, int context, unsigned *count, process_info_t *out) {
-    unsigned room = *count, found = 0;
+    unsigned room = *count, found = 0, pids[MAX_PROCESSES];
+    int children;
     STARTED;
     if (unit->processes_error) return unit->processes_error;
     for (int i = 0; i < unit->process_count; i++) {
@@ -274,6 +308,13 @@ static int list_processes(unit_t *unit, int context, unsigned *count, process_in
             out[found].gpu_instance = out[found].compute_instance = 0xffffffffu;
         }
         found++;
+    }
+    children = context == COMPUTE ? list_children(unit, pids, MAX_PROCESSES) : 0;
+    for (int i = 0; i < children; i++, found++) {
+        if (!out || found >= room) continue;
+        out[found].pid = pids[i];
+        out[found].used = unit->child_bytes;
+        out[found].gpu_instance = out[found].compute_instance = 0xffffffffu;
     }
     *count = found;
     return found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
