@@ -18,6 +18,7 @@ from qwenops.memory.graphs.recurrent import ShortConvolution
 from qwenops.memory.kv import cache_owners, cells_per_sequence, micro_batch, window_cells
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import kv_type_number
+from qwenops.memory.replays import Recorded, Replays, Structure
 from qwenops.memory.scheduler import PIPELINE_COPIES, Scheduler
 from qwenops.memory.shape import Shape
 from qwenops.memory.tensor import Graph
@@ -74,16 +75,24 @@ def compute_bytes(
     blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
     layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=not rehearsal)
     copies = PIPELINE_COPIES if _pipelined(placement, backends) else 1
+
+    def record() -> Recorded:
+        planned = Scheduler(backends, copies=copies)
+        tapes = [planned.tape(build(shape, layout, batch))]
+        if planned.room:
+            again = Scheduler(backends, copies=copies, room=planned.room)
+            tapes.append(again.tape(build(shape, layout, batch)))
+        return Recorded(tuple(tapes), by_type=planned.copies_device_weights)
+
+    structure = Structure(shape, replace(batch, cells=0), layout, weights, tuple(backends), copies)
     try:
-        graph = build(shape, layout, batch)
+        peaks = _replays.peaks(structure, batch.cells, record)
     except LookupError:
         return Compute(_guess(shape, batch, placement, weights), batch.flash)
-    planned = Scheduler(backends, copies=copies)
-    peaks = planned.peaks(graph)
-    if planned.room:
-        again = Scheduler(backends, copies=copies, room=planned.room).peaks(build(shape, layout, batch))
-        peaks = [max(both) for both in zip(peaks, again, strict=True)]
     return Compute(tuple(peaks), batch.flash)
+
+
+_replays = Replays()
 
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:

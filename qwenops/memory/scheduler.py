@@ -54,6 +54,7 @@ class Scheduler:
         self._offload = offload
         self._twins: dict[tuple[int, int], list[Tensor]] = {}
         self._shared_inputs: list[Tensor] = []
+        self.copies_device_weights = False
 
     def peaks(self, graph: Graph) -> list[int]:
         """Compute buffer bytes of each backend for this graph, which is changed on the way."""
@@ -203,6 +204,8 @@ class Scheduler:
             if key not in self._twins:
                 self._twins[key] = [self._twin(s) for _ in range(self._copies)]
                 split.inputs.append(s)
+                if s.is_weight and s.place != self._cpu:
+                    self.copies_device_weights = True
             t.src[j] = self._twins[key][0]
 
     def _share_input(self, s: Tensor) -> None:

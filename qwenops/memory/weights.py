@@ -7,7 +7,7 @@ large for one of its buffers) stays on the host, blocks of a draft head are not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qwenops.memory import tensor as tf
@@ -30,12 +30,15 @@ class Weights:
     """Tensors by their name in the graph (a tied head appears as output.weight) with their backend, and the sums.
 
     `mixes` says of each block which types its tensors have and where they lie, in a form that compares equal for blocks
-    that are alike.
+    that are alike. `kinds` are numbers, one for what belongs to no block and one a block, that are equal where tensors
+    have the same names, shapes, types and backends. `outlines` are the same without the types of what lies on a device.
     """
 
     places: dict[str, tuple[Tensor, int]]
     bytes_by_backend: tuple[int, ...]
     mixes: tuple[frozenset[tuple[str, int, int]], ...]
+    kinds: tuple[int, ...]
+    outlines: tuple[int, ...]
 
     def find(self, name: str) -> tf.Tensor | None:
         """The weight of that name as a graph leaf, or None."""
@@ -57,10 +60,12 @@ def place_weights(header: Header, shape: Shape, placement: Placement, backends: 
     places: dict[str, tuple[Tensor, int]] = {}
     for share in taken:
         places.update(share.places)
-    mixes = [_NO_MIX] * shape.layers
+    mixes, kinds, outlines = [_NO_MIX] * shape.layers, [0] * (shape.layers + 1), [0] * (shape.layers + 1)
+    kinds[0], outlines[0] = taken[0].kind, taken[0].outline
     for layer, share in zip(shares.blocks, taken[1:], strict=True):
-        mixes[layer] = share.mix
-    return Weights(places, tuple(map(sum, zip(*(share.sums for share in taken), strict=True))), tuple(mixes))
+        mixes[layer], kinds[layer + 1], outlines[layer + 1] = share.mix, share.kind, share.outline
+    sums = tuple(map(sum, zip(*(share.sums for share in taken), strict=True)))
+    return Weights(places, sums, tuple(mixes), tuple(kinds), tuple(outlines))
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class _Share:
     places: dict[str, tuple[Tensor, int]]
     sums: tuple[int, ...]
     mix: frozenset[tuple[str, int, int]]
+    kind: int
+    outline: int
 
 
 class _Shares:
@@ -90,7 +97,7 @@ class _Shares:
         """The tensors of one block."""
         shape = self._shape
         if shape.trunk_layers <= layer < shape.layers:
-            return _Share({}, (0,) * len(self._backends), _NO_MIX)  # of a draft head
+            return self._share({}, [0] * len(self._backends), _NO_MIX)  # of a draft head
         backend = placement.backends[min(layer, len(placement.backends) - 1)]
         staying: tuple[str, ...] = ()
         if placement.overflow is not None and layer == placement.overflow[0]:
@@ -122,7 +129,7 @@ class _Shares:
             places[t.name] = (t, where)
             mix.add((rest, t.type, where))
             sums[where] += stored_bytes(t, self._backends[where])
-        return _Share(places, tuple(sums), frozenset(mix))
+        return self._share(places, sums, frozenset(mix))
 
     def _made_ends(self, first: int, last: int) -> _Share:
         backends, cpu = self._backends, self._cpu
@@ -138,7 +145,14 @@ class _Shares:
             if backend == cpu and name == "output.weight" and embedding is not None and t is embedding[0]:
                 continue  # on the host the tied head is the embedding itself
             sums[backend] += stored_bytes(t, backends[backend])
-        return _Share(places, tuple(sums), _NO_MIX)
+        return self._share(places, sums, _NO_MIX)
+
+    def _share(
+        self, places: dict[str, tuple[Tensor, int]], sums: Sequence[int], mix: frozenset[tuple[str, int, int]]
+    ) -> _Share:
+        rows = [(_in_block(name), t.shape, t.type, where) for name, (t, where) in places.items()]
+        outline = [(name, shape, type_ if where == self._cpu else -1, where) for name, shape, type_, where in rows]
+        return _Share(places, tuple(sums), mix, _number_of(frozenset(rows)), _number_of(frozenset(outline)))
 
     def _end_wanted(self, name: str, first: int, last: int) -> int:
         """The backend a tensor outside the blocks is meant for, by those of the first block and of the output."""
@@ -172,6 +186,16 @@ class _Grouped:
 
 
 _shares = ByIdentity(_Grouped)
+_numbers: dict[Hashable, int] = {}
+
+
+def _number_of(kind: Hashable) -> int:
+    """The same small number for what is equal: quick to compare and to hash."""
+    return _numbers.setdefault(kind, len(_numbers) + 1)
+
+
+def _in_block(name: str) -> str:
+    return name.split(".", 2)[2] if name.startswith("blk.") else name
 
 
 def stored_bytes(t: Tensor, backend: Backend) -> int:
