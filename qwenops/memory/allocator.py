@@ -20,7 +20,7 @@ from qwenops.memory.tensor import Tensor
 
 # operations that may write over one of their sources
 IN_PLACE: Final = frozenset(
-    {"ADD", "ADD_ID", "SUB", "MUL", "DIV", "SCALE", "SQR", "FILL", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"}
+    {"ADD", "ADD_ID", "SUB", "MUL", "DIV", "SCALE", "SQR", "SQRT", "FILL", "UNARY", "ROPE", "RMS_NORM", "SOFT_MAX"}
 )
 
 _MAX_CHUNKS: Final = 16

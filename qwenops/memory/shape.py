@@ -19,9 +19,9 @@ class Shape:
     blocks use the cache of others, `extras` which operations the header asks for beyond those of its architecture.
     `side_by_side` is whether a block with a state attends as well, `wkv_head` the head of RWKV's time mix and `shifted`
     how many rows of a token its blocks pass on to the next one. `window_head_k` and `window_head_v` are the heads of
-    the blocks that see only a window where those have other ones, `per_layer` the width of what every block gets to
-    know of the token itself, `mla_head_k` and `mla_head_v` the heads that MLA's joint key and value stand for,
-    `rotated` how many numbers of a head know their position, `expert_groups` how many groups experts are chosen from.
+    the blocks that see only a window where those have other ones, `mla_head_k` and `mla_head_v` the heads that MLA's
+    joint key and value stand for, `rotated` how many numbers of a head know their position, `expert_groups` how many
+    groups experts are chosen from, `sparse_blocks` how many of the first blocks let only the largest activations on.
     `cached` is whether there is a cache at all, `causal` whether a token sees only what came before it, `pooling` how
     an embedding server makes one vector of a text (None where Ollama runs no such server).
     """
@@ -55,12 +55,12 @@ class Shape:
     shifted: int = 0
     window_head_k: int = 0
     window_head_v: int = 0
-    per_layer: int = 0
     mla_head_k: int = 0
     mla_head_v: int = 0
     rotated: int = 0
     expert_groups: int = 0
     expert_groups_used: int = 0
+    sparse_blocks: int = 0
     cached: bool = True
     causal: bool = True
     pooling: int | None = None
@@ -154,12 +154,12 @@ def shape_of(model: Model) -> Shape:
         shifted=int(get("token_shift_count", 2) or 0),
         window_head_k=int(get("attention.key_length_swa", 0) or 0),
         window_head_v=int(get("attention.value_length_swa", 0) or 0),
-        per_layer=int(get("embedding_length_per_layer_input", 0) or 0),
         mla_head_k=mla_head_k,
         mla_head_v=mla_head_v,
         rotated=int(get("rope.dimension_count", head_k) or 0),
         expert_groups=int(get("expert_group_count", 0) or 0),
         expert_groups_used=int(get("expert_group_used_count", 0) or 0),
+        sparse_blocks=_GEMMA3N_SPARSE if architecture == "gemma3n" else 0,
         cached=architecture not in UNCACHED,
         causal=bool(get("attention.causal", True)) and architecture not in _NEVER_CAUSAL,
         pooling=None if get("pooling_type") is None else int(get("pooling_type", 0)),
@@ -238,6 +238,7 @@ _WHOLE_FIRST: Final = frozenset({"modern-bert"})
 _WINDOW: Final = {"gemma2": 4096, "exaone4": 4096, "llama4": 8192}
 _WINDOWED_EXAONE: Final = 64  # blocks of the one EXAONE 4 that has windows
 _GEMMA3N_OWN_CACHES: Final = 20
+_GEMMA3N_SPARSE: Final = 10
 # files of these name a window that the runtime leaves out
 _NO_WINDOW: Final = frozenset({"phi3"})
 

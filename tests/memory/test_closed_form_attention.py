@@ -70,6 +70,8 @@ def test_every_architecture_that_was_loaded_is_known() -> None:
     ("shape", "whole", "windowed"),
     [
         # blocks with a cache of their own, and the width of its rows
+        ("gemma-3n-e2b", (4, 512), (16, 512)),
+        ("gemma-3n-e4b", (4, 512), (16, 512)),
         ("gemma-4-e2b", (3, 512), (12, 256)),
         ("gemma-4-e4b", (4, 1024), (20, 512)),
         ("gemma-4-31b", (10, 2048), (50, 4096)),
@@ -86,7 +88,7 @@ def test_a_cache_has_the_rows_of_the_blocks_that_own_it(
     assert need.devices[0].kv_bytes == 2 * F16_BYTES * cells
 
 
-@pytest.mark.parametrize("shape", ["gemma-4-e2b", "gemma-4-e4b"])
+@pytest.mark.parametrize("shape", ["gemma-3n-e2b", "gemma-4-e2b", "gemma-4-e4b"])
 def test_what_is_looked_up_for_every_block_stays_on_the_host(shape: str) -> None:
     model = text_model(TEXT[shape])
     table = next(t for t in model.header.tensors if t.name == "per_layer_token_embd.weight")

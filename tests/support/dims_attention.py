@@ -34,7 +34,17 @@ def _gemma4(layers: int, embedding: int, heads: int, kv_heads: int, ffn: int, ev
 
 _E2B_FFN = (("feed_forward_length", [6144] * 15 + [12288] * 20),)
 
+_3N = {
+    "kv_heads": 2,
+    "vocabulary": 262400,
+    "context": 32768,
+    "tied": True,
+    "more_keys": (("attention.sliding_window", 512), ("final_logit_softcapping", 30.0)),
+}
+
 ATTENTION: dict[str, Dims] = {
+    "gemma-3n-e2b": Dims("gemma3n", 30, 2048, 8, head=256, ffn=8192, **_3N),
+    "gemma-3n-e4b": Dims("gemma3n", 35, 2048, 8, head=256, ffn=16384, **_3N),
     "gemma-4-e2b": _gemma4(35, 1536, 8, 1, 6144, 5, shared=20, keys=_E2B_FFN),
     "gemma-4-e4b": _gemma4(42, 2560, 8, 2, 10240, 6, shared=18),
     "gemma-4-31b": _gemma4(60, 5376, 32, 16, 21504, 6, window=1024, per_layer=0, whole_kv=4, context=262144),
@@ -57,6 +67,8 @@ ATTENTION: dict[str, Dims] = {
 
 # the same with heads and experts that the software device can hold
 ATTENTION |= {
+    "gemma-3n-e2b-small": replace(ATTENTION["gemma-3n-e2b"], vocabulary=32000),
+    "gemma-3n-e4b-small": replace(ATTENTION["gemma-3n-e4b"], vocabulary=32000, ffn=8192),
     "gemma-4-e2b-small": replace(ATTENTION["gemma-4-e2b"], vocabulary=32000),
     "gemma-4-e4b-small": replace(ATTENTION["gemma-4-e4b"], vocabulary=32000),
     "gemma-4-26b-small": _gemma4(

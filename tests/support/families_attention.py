@@ -75,5 +75,51 @@ def _gemma4_ends(d: Dims, w: Types) -> list[Row]:
     ]
 
 
-BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {"gemma4": _gemma4}
-ENDS: dict[str, Callable[[Dims, Types], list[Row]]] = {"gemma4": _gemma4_ends}
+def _attention(d: Dims, w: Types) -> list[Row]:
+    q, kv = d.head * d.heads, d.head * d.kv_heads
+    return [
+        ("attn_q.weight", (d.embedding, q), w("q")),
+        ("attn_k.weight", (d.embedding, kv), w("q")),
+        ("attn_v.weight", (d.embedding, kv), w("v")),
+        ("attn_output.weight", (q, d.embedding), w("q")),
+    ]
+
+
+def _head_norms(d: Dims) -> list[Row]:
+    return [(f"attn_{name}_norm.weight", (d.head,), "F32") for name in "qk"]
+
+
+_STREAMS = 4
+
+
+def _gemma3n(d: Dims, w: Types, _: int) -> list[Row]:
+    e = d.embedding
+    return [
+        *_norms(d, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "post_norm"),
+        *_norms(d, "altup_correct_scale", "altup_router_norm", "laurel_post_norm"),
+        *_attention(d, w),
+        *_head_norms(d),
+        *_gated(d, w, d.ffn),
+        ("inp_gate.weight", (e, 256), w("q")),
+        ("proj.weight", (256, e), w("q")),
+        ("altup_correct_coef.weight", (_STREAMS, _STREAMS), "F32"),
+        ("altup_predict_coef.weight", (_STREAMS, _STREAMS * _STREAMS), "F32"),
+        ("altup_router.weight", (e, _STREAMS), "F16"),
+        ("laurel_l.weight", (e, 64), "F16"),
+        ("laurel_r.weight", (64, e), "F16"),
+    ]
+
+
+def _gemma3n_ends(d: Dims, w: Types) -> list[Row]:
+    wide, square = 256 * d.layers, (d.embedding, d.embedding, _STREAMS - 1)
+    return [
+        ("per_layer_token_embd.weight", (wide, d.vocabulary), w("embedding")),
+        ("per_layer_model_proj.weight", (d.embedding, wide), "F16"),
+        ("per_layer_proj_norm.weight", (256,), "F32"),
+        ("altup_proj.weight", square, "F16"),
+        ("altup_unembd_proj.weight", square, "F16"),
+    ]
+
+
+BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {"gemma3n": _gemma3n, "gemma4": _gemma4}
+ENDS: dict[str, Callable[[Dims, Types], list[Row]]] = {"gemma3n": _gemma3n_ends, "gemma4": _gemma4_ends}

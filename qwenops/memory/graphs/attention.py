@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.gemma3n import Gemma3n
 from qwenops.memory.graphs.gemma4 import Gemma4
 
 ATTENTION: Final[dict[str, type[Decoder]]] = {
+    "gemma3n": Gemma3n,
     "gemma4": Gemma4,
 }

@@ -16,7 +16,7 @@ class SharedCaches(Gemma):
 
     def _per_layer_inputs(self, embedded: Tensor) -> Tensor:
         """For every block a slice of numbers a token, looked up and projected (project_per_layer_inputs)."""
-        s, n, width = self.shape, self.batch.tokens, self._per_layer_width
+        s, n, width = self.shape, self.batch.tokens, self._weight("per_layer_proj_norm.weight").ne[0]
         looked_up = tf.get_rows(self._weight("per_layer_token_embd.weight"), tf.graph_input(I32, n))
         looked_up = tf.same_shape("SCALE", tf.reshape(looked_up, width, s.layers, n))
         self.graph.expand(looked_up)
@@ -25,10 +25,6 @@ class SharedCaches(Gemma):
         projected = self._norm(projected, "per_layer_proj_norm.weight", pinned=False)
         both = tf.same_shape("SCALE", tf.add(projected, looked_up))
         return tf.cont(tf.permute(both, 0, 2, 1, 3))
-
-    @property
-    def _per_layer_width(self) -> int:
-        return self.shape.per_layer
 
     def _mix(self, x: Tensor) -> Tensor:
         s, n = self.shape, self.batch.tokens

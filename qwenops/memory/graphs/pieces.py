@@ -6,7 +6,8 @@ As in src/llama-graph.cpp of llama.cpp b10434. Names in brackets are llama.cpp's
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 from qwenops.memory import tensor as tf
@@ -60,7 +61,8 @@ class Pieces:
 
     def __init__(self, shape: Shape, layout: Layout, batch: Batch) -> None:
         self.shape = shape
-        self.layout = layout
+        # a weight is one tensor, however often the graph uses it
+        self.layout = replace(layout, weight=cache(layout.weight))
         self.batch = batch
         self.graph = Graph()
         self.layer = 0
