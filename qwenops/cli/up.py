@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import FILE, MODEL, following, model_options, returns_result, say, task_options
+from qwenops.cli.common import FILE, MODEL, following, model_options, offline_option, returns_result, say, task_options
 from qwenops.result import Result
 
 OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace", "alone", "load", "again", "dry_run")
@@ -36,15 +36,18 @@ OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace
 @click.option("--load/--no-load", default=True, help="Load and verify at the end.  [default: load]")
 @click.option("--again", is_flag=True, help="Verify again although nothing changed.")
 @click.option("--dry-run", is_flag=True, help="Plan and write the Modelfile, change nothing.")
+@offline_option
 @click.option("--yes", is_flag=True, help="Never ask.")
 @returns_result
 def command(models: tuple[Path | str, ...], mmproj: Path | str | None, yes: bool, **options: Any) -> Result:
     """Set a model up: plan, register without a copy, load, verify.
 
-    MODELS are the variants of one model: a file, several, or a folder. The best one that fits is registered with
-    Ollama by a link, loaded, and what it takes is held against the plan. Run again it changes nothing.
+    MODELS are the variants of one model: a file, several, a folder, a name of the catalogue, or a repository. Of what
+    is not here only the best variant that fits is downloaded, into the hub's own cache. It is registered with Ollama by
+    a link, loaded, and what it takes is held against the plan. Run again it changes nothing.
 
     \b
+        qwenops up qwen3-vl:8b --for ocr
         qwenops up Qwen3VL-8B-Instruct-Q4_K_M.gguf --for ocr
         qwenops up ./Qwen3-VL-8B/ --for chat --name eyes --dry-run
     """

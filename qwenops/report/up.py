@@ -9,6 +9,7 @@ from qwenops.report.models import registered_line
 from qwenops.report.plan import chosen_view
 from qwenops.report.tables import facts
 from qwenops.report.verify import checks_lines, components_table, encoder_note, load_line, sight_line
+from qwenops.units import human
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,13 +20,19 @@ def up_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
     yield from chosen_view(data["plan"])
+    brought = data["brought"]
     if data["dry_run"]:
         yield Text("")
         yield data["modelfile"]["text"]
         yield Text("")
-        yield Text(f"Would register {data['name']}. Nothing was changed.", style="bold")
+        first = f"Would download {human(brought['bytes'])} into {brought['into']}. " if brought else ""
+        yield Text(f"{first}Would register {data['name']}. Nothing was changed.", style="bold")
         return
-    steps: list[tuple[str, Any]] = [("Register", registered_line(data["registered"]))]
+    steps: list[tuple[str, Any]] = []
+    if brought:
+        got = f"downloaded {human(brought['bytes'])}" if brought["fetched"] else "was there before, nothing downloaded"
+        steps.append(("Download", f"{got}   ({brought['into']})"))
+    steps.append(("Register", registered_line(data["registered"])))
     verified = data["verified"]
     if verified:
         steps.append(("Load", load_line(verified)))

@@ -55,6 +55,19 @@ def only_one(given: Given, models: tuple[Model, ...]) -> Model:
     )
 
 
+def must_be_in_reach(given: tuple[Given | None, ...], what: str) -> None:
+    """As must_be_here, for a command that can bring files from the hub by itself."""
+    must_be_here(tuple(one for one in given if not (isinstance(one, str) and _on_hub(one))), what)
+
+
+def _on_hub(reference: str) -> bool:
+    from qwenops.model.hub import hub_address
+
+    if reference.lower().startswith("hf:"):
+        return True
+    return "://" in reference and hub_address(reference) is not None
+
+
 def must_be_here(given: tuple[Given | None, ...], what: str) -> None:
     """Raise BadInput, saying how to get it, where `what` needs the whole file and was given a reference."""
     for one in given:

@@ -21,7 +21,8 @@ from qwenops.runtime.names import checked_name
 from qwenops.runtime.silence import server_down
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
-from qwenops.setup.given import Given, must_be_here
+from qwenops.setup.bring import bring_chosen, would_bring
+from qwenops.setup.given import Given, must_be_in_reach
 from qwenops.setup.modelfiles import modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
 from qwenops.setup.versions import check_server_knows
@@ -61,7 +62,7 @@ def up_result(
     Exit code 1 when nothing fits or the load was not as planned. Run again it changes nothing and says so. Raises
     ServerDown when there is no server to load with, unless loading was not asked for.
     """
-    must_be_here((*paths, mmproj), "up")
+    must_be_in_reach((*paths, mmproj), "up")
     if options.name:
         checked_name(options.name)
     made, machine, runtime = make_plan(paths, mmproj, gpu=None, task=options.task, **options.pins)
@@ -73,11 +74,16 @@ def up_result(
         down = server_down(runtime)
         raise ServerDown(down.message, do=(*down.do, "or add --no-load to register into the store alone"))
     check_server_knows(made.chosen.choice.model, runtime)
+    offline = bool(options.pins.get("offline"))
+    brought = would_bring(made, offline=offline) if options.dry_run else None
+    if not options.dry_run:
+        made, brought = bring_chosen(made, offline=offline, say=say, progress=progress)
+    assert made.chosen is not None
     name = options.name or default_name(made.chosen, options.task)
     text = modelfile_text(made, mode=options.mode, system=options.system, template=options.template)
-    story = _Story(made, machine, runtime, made.chosen, name, text, options)
+    story = _Story(made, machine, runtime, made.chosen, name, text, options, brought)
     if options.dry_run:
-        if runtime.reachable or runtime.store:
+        if brought is None and (runtime.reachable or runtime.store):
             story.register(progress)
         return story.result()
     say(f"registering {name}: the weights are read once for their digest")
@@ -99,9 +105,10 @@ class _Story:
         name: str,
         text: str,
         options: UpOptions,
+        brought: dict[str, Any] | None,
     ) -> None:
         self.made, self.machine, self.runtime, self.chosen = made, machine, runtime, chosen
-        self.name, self.text, self.options = name, text, options
+        self.name, self.text, self.options, self.brought = name, text, options, brought
         self.modelfile = data_dir() / "modelfiles" / f"{re.sub(r'[/:]', '-', name)}.Modelfile"
         self.registered: dict[str, Any] | None = None
         self.verified: dict[str, Any] | None = None
@@ -137,6 +144,8 @@ class _Story:
     def verify(self, say: Say, progress: Progress) -> None:
         """Load the model and hold the plan against it, unless that was done before and nothing changed since."""
         from qwenops.ollama.verify import load_and_verify
+        from qwenops.plan.ground import ground
+        from qwenops.setup.registered import formula_beside
 
         unchanged = self.registered is not None and not self.registered["changed"]
         if unchanged and not self.options.again:
@@ -150,6 +159,7 @@ class _Story:
             self.runtime,
             self.chosen.need,
             model=self.chosen.choice.model,
+            also=formula_beside(self.chosen.choice.model, self.chosen.need, ground(self.machine, self.runtime)),
             alone=self.options.alone,
             progress=progress,
         )
@@ -181,6 +191,7 @@ class _Story:
                 "host": asdict(self.machine.host),
             },
             "modelfile": {"path": str(self.modelfile), "text": self.text},
+            "brought": self.brought,
             "registered": self.registered,
             "verified": self.verified,
             "verified_before": self.verified_before,
@@ -226,13 +237,16 @@ def verify_result(
     from qwenops.ollama.sight import look as show_picture
     from qwenops.ollama.verify import load_and_verify
     from qwenops.runtime.discover import discover, need_server
-    from qwenops.setup.registered import need_of_registered
+    from qwenops.plan.ground import ground
+    from qwenops.setup.registered import formula_beside, need_of_registered
 
     runtime = discover(probe_devices=True)
     need_server(runtime)
     started = time.monotonic()
-    model, need = need_of_registered(name, runtime, detect())
-    verified = load_and_verify(name, runtime, need, model=model, alone=alone, progress=progress)
+    machine = detect()
+    model, need = need_of_registered(name, runtime, machine)
+    also = formula_beside(model, need, ground(machine, runtime)) if model and need else ()
+    verified = load_and_verify(name, runtime, need, model=model, alone=alone, also=also, progress=progress)
     sight = None
     sees = model is not None and (model.projector is not None or model.inline_vision)
     if verified.ok and (sees if look is None else look):
