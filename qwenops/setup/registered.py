@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from qwenops.errors import QwenopsError
 from qwenops.machine.types import Machine
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
-from qwenops.plan.ground import ground
+from qwenops.plan.ground import Ground, ground
 from qwenops.runtime.names import checked_name
 from qwenops.runtime.store import MODEL, PROJECTOR, Manifest, blob_path, list_manifests, read_params
 from qwenops.runtime.types import Runtime, Store
@@ -76,6 +77,7 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
         n_cpu_moe=offload.n_cpu_moe,
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu if options.main_gpu is None else options.main_gpu,
+        draft_tokens=max(options.draft_num_predict or 0, 0),
     )
 
 
@@ -99,6 +101,19 @@ def need_of_registered(name: str, runtime: Runtime, machine: Machine) -> tuple[M
         one.model, settings, devices, host=base.host, runtime=runtime, reserve_bytes=reserve, learned=learned
     )
     return one.model, need
+
+
+def formula_beside(model: Model, need: Need, base: Ground) -> tuple[Need, ...]:
+    """The closed form's answer to the same question, to be kept beside a higher rung's: a load judges both."""
+    from qwenops.memory import ladder
+
+    if need.rung == "closed form":
+        return ()
+    names = {d.name for d in need.devices}
+    devices = tuple(d for d in base.devices if d.name in names)
+    with contextlib.suppress(QwenopsError):
+        return (ladder.need(model, need.settings, devices, host=base.host, runtime=base.runtime, rung="closed form"),)
+    return ()
 
 
 def _read(store: Store, manifest: Manifest) -> RegisteredModel | None:

@@ -236,8 +236,8 @@ def verify_result(
     from qwenops.machine.detect import detect
     from qwenops.ollama.sight import look as show_picture
     from qwenops.ollama.verify import load_and_verify
-    from qwenops.runtime.discover import discover, need_server
     from qwenops.plan.ground import ground
+    from qwenops.runtime.discover import discover, need_server
     from qwenops.setup.registered import formula_beside, need_of_registered
 
     runtime = discover(probe_devices=True)

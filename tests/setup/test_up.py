@@ -48,6 +48,8 @@ def test_up_sets_a_model_up_and_the_second_time_changes_nothing(
     assert shown.data["parameters"]["num_ctx"] == 2048
     history = qwenops("history", "--json", env=env)
     assert [row["ok"] for row in history.data["loads"]] == [True]
+    predicted = history.data["loads"][0]["predicted"]
+    assert [predicted["rung"], *(other["rung"] for other in predicted["also"])] == ["runtime", "closed form"]
 
     shown_first = qwenops("uninstall", env=env)
     assert "up-test" in shown_first.out
