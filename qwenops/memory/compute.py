@@ -181,6 +181,8 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
     """
     if shape.experts_used == 1 and any(shape.recurrent):
         return list(range(shape.trunk_layers))  # the one shape known to drift on to the last block
+    if any(shape.recurrent) and len(set(placement.backends) - {placement.cpu}) > 1:
+        return list(range(shape.trunk_layers))  # between devices a hybrid's buffer grows with every period
     period = _period(shape)
     chosen: set[int] = set()
     for start, end in _runs(shape, placement):

@@ -54,7 +54,23 @@ def need(
         raise BadInput(f"{rung!r} is not a rung", do=f"--rung {'|'.join(r.replace(' ', '-') for r in RUNGS)}")
     settings, reserve_bytes, notes = _as_placed(model, settings, devices, runtime, reserve_bytes)
     answer = _from_rungs(model, settings, devices, host, runtime, rung, history, reserve_bytes)
+    answer = _reserved_as_counted(answer, model, settings, devices)
     return settled(replace(answer, notes=(*notes, *answer.notes)), model.architecture, devices, learned)
+
+
+def _reserved_as_counted(answer: Need, model: Model, settings: LoadSettings, devices: Sequence[Device]) -> Need:
+    """The reserve with what the fit counts between several devices and no load makes: it keeps so much more free."""
+    if len(devices) < 2 or len(answer.devices) != len(devices) or settings.gpu_layers != "all":
+        return answer
+    from qwenops.memory.placement import placed_as_asked
+    from qwenops.memory.rehearsal import rehearsed_extra
+
+    placement = placed_as_asked(facts_of(model).layers - 1, settings, devices)
+    if placement is None:
+        return answer
+    extra = rehearsed_extra(model, settings, devices, placement)
+    reserved = (replace(d, reserve_bytes=d.reserve_bytes + e) for d, e in zip(answer.devices, extra, strict=True))
+    return replace(answer, devices=tuple(reserved))
 
 
 def _from_rungs(

@@ -178,11 +178,13 @@ def _as_loaded(
     devices = question.load.devices
     if len(parts) < 2 or len(devices) != len(parts) or fit.overflowing_layers:
         return parts
+    from qwenops.memory.placement import Placement
     from qwenops.memory.rehearsal import rehearsed_extra
 
+    cpu = len(parts)
     numbers = {part.name: number for number, part in enumerate(parts)}
-    placed = [numbers.get(name) for _, name in sorted(chosen.layer_devices)]
-    extra = rehearsed_extra(model, settings, devices, placed)
+    placed = tuple(numbers.get(name, cpu) for _, name in sorted(chosen.layer_devices))
+    extra = rehearsed_extra(model, settings, devices, Placement(placed, cpu))
     return tuple(replace(p, compute_bytes=p.compute_bytes - more) for p, more in zip(parts, extra, strict=True))
 
 

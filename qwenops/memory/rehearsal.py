@@ -20,21 +20,18 @@ from qwenops.model.types import Model
 
 
 def rehearsed_extra(
-    model: Model, settings: LoadSettings, devices: Sequence[Device], layer_devices: Sequence[int | None]
+    model: Model, settings: LoadSettings, devices: Sequence[Device], placement: Placement
 ) -> tuple[int, ...]:
-    """Bytes of each device's compute buffer that the fit counts too much.
+    """Bytes of each device's compute buffer that the fit counts too much under a placement.
 
-    `layer_devices` has the number of the device of every layer, the output's last, None for the host. Nothing is
-    known of an architecture whose graph is not replayed: 0 there.
+    Nothing is known of an architecture whose graph is not replayed: 0 there.
     """
     nothing = (0,) * len(devices)
-    if len({number for number in layer_devices if number is not None}) < 2 or model.architecture not in GRAPHS:
+    if len(set(placement.backends) - {placement.cpu}) < 2 or model.architecture not in GRAPHS:
         return nothing
     shape = shape_of(model)
-    if len(layer_devices) != shape.layers + 1:
+    if len(placement.backends) != shape.layers + 1:
         return nothing
-    cpu = len(devices)
-    placement = Placement(tuple(cpu if n is None else n for n in layer_devices), cpu)
     backends = [backend_of(device) for device in devices]
     backends.append(host_backend(backends[0]))
     counted, made = (

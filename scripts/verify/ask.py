@@ -73,10 +73,12 @@ def target_for(case: Case, model: Model, settings: LoadSettings, runtime: Runtim
     if case.margin is None:
         return None
     whole = asked(model, replace(settings, gpu_layers="all"), runtime, "closed form")
-    wanted = said_by(whole).total * (1 + case.margin / 100) / MIB
+    # One target serves every device: where the most is needed decides, with what the fit counts beyond the buffers.
+    needed = max(d.total_bytes - d.overhead_bytes + d.reserve_bytes for d in whole.devices)
+    need_bytes = needed - min(d.reserve_bytes for d in whole.devices)
+    wanted = need_bytes * (1 + case.margin / 100) / MIB
     limit = math.ceil(wanted) if case.margin > 0 else math.floor(wanted)
-    free = sum(d.free_bytes for d in runtime.devices) // MIB
-    return max(0, free - limit)
+    return max(0, min(d.free_bytes for d in runtime.devices) // MIB - limit)
 
 
 def at_the_edge(case: Case, model: Model, settings: LoadSettings, runtime: Runtime) -> LoadSettings:
@@ -99,9 +101,13 @@ def _verdict(model: Model, settings: LoadSettings, runtime: Runtime) -> Verdict:
     whole = replace(settings, gpu_layers="all")
     probe, formula = (asked(model, whole, runtime, rung) for rung in ("runtime", "closed form"))
     word, keeps = _judged(model, formula)
+    need_bytes, limit_bytes = max(
+        ((d.total_bytes - d.overhead_bytes, d.free_bytes - d.reserve_bytes) for d in probe.devices),
+        key=lambda sizes: sizes[0] - sizes[1],
+    )
     return Verdict(
-        need_bytes=said_by(probe).total,
-        limit_bytes=sum(d.free_bytes - d.reserve_bytes for d in probe.devices),
+        need_bytes=need_bytes,
+        limit_bytes=limit_bytes,
         probe_keeps=_judged(model, probe)[1],
         formula=word,
         formula_keeps=keeps,

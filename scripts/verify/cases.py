@@ -275,6 +275,11 @@ _TWO_DEVICES = (
     Case("gemma-3-1b-small-head", devices=2, num_ctx=8192, parallel=2),
     Case("small-moe", devices=2, num_ctx=4096),
     Case("qwen3-0.6b", devices=2, num_ctx=4096, flash_attn="off"),
+    *(
+        Case(shape, devices=2, num_ctx=6000, layers="auto", margin=margin)
+        for shape in ("qwen3-0.6b", "qwen3.5-0.8b", "small-moe")
+        for margin in (-0.001, 0.001)
+    ),
 )
 
 _THROUGH_OLLAMA = (
@@ -302,6 +307,10 @@ _THROUGH_OLLAMA = (
     Case("qwen3-vl-2b", vision="qwen3-vl-2b", layers=3, cut=4),
     # more than Ollama puts on a device of 2 GiB, and just less
     Case("qwen2.5-vl-3b", vision="qwen2.5-vl-3b", cut=4),
+    Case("qwen2.5-vl-3b", vision="qwen2.5-vl-3b", cut=4, vision_cut=25),
+    Case("qwen2.5-vl-3b", vision="qwen2.5-vl-3b", cut=4, vision_cut=26),
+    Case("qwen2-vl-2b", vision="qwen2-vl", num_ctx=2048, cut=4, vision_cut=25),
+    Case("qwen2-vl-2b", vision="qwen2-vl", num_ctx=2048, cut=4, vision_cut=26),
     Case("qwen2.5-vl-3b", vision="qwen2.5-vl-3b", cut=4, vision_cut=9),
     Case("qwen2-vl-2b", vision="qwen2-vl", num_ctx=2048, cut=4, vision_cut=8),
     Case("qwen3.5-0.8b", vision="qwen3.5-0.8b", cut=4),
