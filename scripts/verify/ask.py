@@ -30,7 +30,9 @@ def row_of(case: Case, lab: Lab, model: Model, settings: LoadSettings, target_mi
     """Ask both rungs, load, read the log."""
     probe = asked(model, settings, lab.runtime, "runtime")
     formula = asked(model, settings, lab.runtime, "closed form")
-    verdict = _verdict(model, settings, lab.runtime) if case.margin is not None or case.edge else None
+    # Several devices can keep every layer by another split, which only the search itself finds.
+    judged = case.devices == 1 and (case.margin is not None or bool(case.edge))
+    verdict = _verdict(model, settings, lab.runtime) if judged else None
     started = time.monotonic()
     lines = parse_load_log(lab.load(model, settings))
     return Row(
