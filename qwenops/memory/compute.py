@@ -54,13 +54,14 @@ def compute_bytes(
     `rehearsal` gives what its fit sees before a load: there the pins of norms to their layer's device are lost
     (ggml_backend_sched_reserve_size resets them), which between two devices costs one more copy of a batch's rows.
     """
-    tokens = _tokens(shape, settings)
-    embeds = shape.pooling is not None and settings.outputs == "server"
-    every_row = embeds or settings.outputs == "library"
+    tokens = pad(micro_batch(settings), settings.parallel)
+    wanted = (
+        settings.parallel if settings.outputs == "server" else min(settings.num_ctx * settings.parallel, settings.batch)
+    )
     batch = Batch(
-        tokens=pad(tokens, settings.parallel),
+        tokens=tokens,
         sequences=settings.parallel,
-        outputs=tokens if every_row else min(tokens, settings.parallel),
+        outputs=min(micro_batch(settings), wanted),
         cells=cells_per_sequence(settings),
         window_cells=window_cells(shape, settings),
         type_k=kv_type_number(settings.kv_type_k),
@@ -68,7 +69,6 @@ def compute_bytes(
         flash=settings.flash_attn != "off",
         v_transposed=settings.flash_attn == "off",
         fused_recurrence=_recurrence_fused(settings, placement, backends),
-        pooling=shape.pooling if embeds else None,
     )
     if settings.flash_attn == "auto" and not _flash_runs(shape, batch, placement, backends):
         batch = replace(batch, flash=False)
@@ -93,13 +93,6 @@ def compute_bytes(
 
 
 _replays = Replays()
-
-
-def _tokens(shape: Shape, settings: LoadSettings) -> int:
-    """Tokens of the largest batch; one that sees itself whole is cut to the padded context only."""
-    if shape.causal:
-        return micro_batch(settings)
-    return min(cells_per_sequence(settings) * settings.parallel, settings.batch, settings.ubatch)
 
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
@@ -138,17 +131,16 @@ def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequ
                 return False
     kinds = {
         (placement.backends[i], shape.kv_heads[i], shape.sliding[i])
-        for i in (cache_owners(shape) if shape.cached else range(shape.trunk_layers))
+        for i in cache_owners(shape)
         if i < shape.trunk_layers
     }
-    type_k, type_v = (batch.type_k, batch.type_v) if shape.cached else (tf.F16, tf.F16)
     for backend, heads, sliding in kinds:
         cells = batch.window_cells if sliding else batch.cells
         head_k = shape.window_head_k if sliding and shape.window_head_k else shape.head_k
         head_v = shape.window_head_v if sliding and shape.window_head_v else shape.head_v
         q = tf.leaf(tf.F32, head_k, 1, shape.heads)
-        k = tf.leaf(type_k, head_k, cells, heads)
-        v = tf.leaf(type_v, head_v, cells, heads)
+        k = tf.leaf(batch.type_k, head_k, cells, heads)
+        v = tf.leaf(batch.type_v, head_v, cells, heads)
         mask = tf.leaf(tf.F16, cells, 1)
         if not backends[backend].supports(tf.flash_attention(q, k, v, mask)):
             return False
@@ -220,7 +212,7 @@ def _period(shape: Shape) -> int:
     whole = [i for i in range(shape.trunk_layers) if not shape.recurrent[i] and not shape.sliding[i]]
     kinds = [(shape.recurrent[i], shape.sliding[i]) for i in range(shape.trunk_layers)]
     if len(set(kinds)) == 1 or len(whole) < 2:
-        return GRAPHS.get(shape.architecture, Decoder).period
+        return 1
     period = whole[1] - whole[0]
     return period if kinds[period:] == kinds[:-period] else shape.trunk_layers
 
