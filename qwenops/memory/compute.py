@@ -17,7 +17,7 @@ from qwenops.memory.graphs.pieces import Batch, Layout
 from qwenops.memory.graphs.recurrent import ShortConvolution
 from qwenops.memory.kv import cache_owners, cells_per_sequence, micro_batch, window_cells
 from qwenops.memory.placement import Placement
-from qwenops.memory.quants import kv_type_number
+from qwenops.memory.quants import is_quantized, kv_type_number
 from qwenops.memory.replays import Recorded, Replays, Structure
 from qwenops.memory.scheduler import PIPELINE_COPIES, Scheduler
 from qwenops.memory.shape import Shape
@@ -70,7 +70,9 @@ def compute_bytes(
         v_transposed=settings.flash_attn == "off",
         fused_recurrence=_recurrence_fused(settings, placement, backends),
     )
-    if settings.flash_attn == "auto" and not _flash_runs(shape, batch, placement, backends):
+    # A quantized V cache needs the fused attention: there "auto" is "on" (llama_init_from_model).
+    undecided = settings.flash_attn == "auto" and not is_quantized(batch.type_v)
+    if undecided and not _flash_runs(shape, batch, placement, backends):
         batch = replace(batch, flash=False)
     blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
     layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=not rehearsal)
