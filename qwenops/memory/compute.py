@@ -15,7 +15,7 @@ from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.pieces import Batch, Layout
 from qwenops.memory.graphs.recurrent import ShortConvolution
-from qwenops.memory.kv import cache_owners, cells_per_sequence, micro_batch, window_cells
+from qwenops.memory.kv import CELL_PADDING, cache_owners, cells_per_sequence, micro_batch, window_cells
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import is_quantized, kv_type_number
 from qwenops.memory.replays import Recorded, Replays, Structure
@@ -48,11 +48,13 @@ def compute_bytes(
     backends: Sequence[Backend],
     *,
     rehearsal: bool = False,
+    replays: Replays | None = None,
 ) -> Compute:
     """The compute buffers that the runtime reserves when it makes the context (llama_context::sched_reserve).
 
     `rehearsal` gives what its fit sees before a load: there the pins of norms to their layer's device are lost
     (ggml_backend_sched_reserve_size resets them), which between two devices costs one more copy of a batch's rows.
+    `replays` are earlier ones to make use of, those of the process where none are given.
     """
     tokens = pad(micro_batch(settings), settings.parallel)
     wanted = (
@@ -78,23 +80,32 @@ def compute_bytes(
     layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=not rehearsal)
     copies = PIPELINE_COPIES if _pipelined(placement, backends) else 1
 
-    def record() -> Recorded:
+    def record(cells: int) -> Recorded:
+        asked = replace(batch, cells=cells)
         planned = Scheduler(backends, copies=copies)
-        tapes = [planned.tape(build(shape, layout, batch))]
+        tapes = [planned.tape(build(shape, layout, asked))]
         if planned.room:
             again = Scheduler(backends, copies=copies, room=planned.room)
-            tapes.append(again.tape(build(shape, layout, batch)))
+            tapes.append(again.tape(build(shape, layout, asked)))
         return Recorded(tuple(tapes), by_type=planned.copies_device_weights)
 
     structure = Structure(shape, replace(batch, cells=0), layout, weights, tuple(backends), copies)
     try:
-        peaks = _replays.peaks(structure, batch.cells, record)
+        peaks = (replays or _replays).peaks(structure, batch.cells, record, reach=_reach(shape, settings, batch))
     except LookupError:
         return Compute(_guess(shape, batch, placement, weights), batch.flash)
     return Compute(tuple(peaks), batch.flash)
 
 
 _replays = Replays()
+
+
+def _reach(shape: Shape, settings: LoadSettings, batch: Batch) -> tuple[int, int]:
+    """Between which cells nothing else of a batch changes."""
+    if settings.swa_full:
+        return batch.cells, batch.cells
+    least = max(pad(batch.tokens // batch.sequences, CELL_PADDING), batch.window_cells)
+    return min(least, batch.cells), max(pad(shape.context, CELL_PADDING), batch.cells)
 
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:

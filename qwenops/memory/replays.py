@@ -9,7 +9,7 @@ are played from the tapes with sizes that are interpolated, without building a g
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Final
@@ -34,6 +34,7 @@ _ENOUGH: Final = 3  # contexts on one line
 _BY_TRAITS: Final = frozenset({Decoder, Hybrid, Qwen3Next, Gemma, GptOss, Phi3, Granite, Mistral3})
 
 Tapes = tuple[Tape, ...]
+Slopes = list[list[tuple[int, int]]]  # of each tape: the places that grow with a step of cells, and by how many bytes
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,13 @@ class Replays:
     def __init__(self) -> None:
         self._found: OrderedDict[Hashable, _Line | None] = OrderedDict()
 
-    def peaks(self, structure: Structure, cells: int, record: Callable[[], Recorded]) -> list[int]:
+    def peaks(
+        self, structure: Structure, cells: int, record: Callable[[int], Recorded], *, reach: tuple[int, int]
+    ) -> list[int]:
         """Bytes of each backend's buffer with `cells` cells, a multiple of 256.
 
-        `record` replays the graph; it is called where nothing that was kept answers.
+        `record` replays the graph with a number of cells; it is called where nothing that was kept answers. `reach` are
+        the least and the most cells with which it is the same structure.
         """
         key = structure.key(typed=False)
         if key in self._found and self._found[key] is None:
@@ -99,13 +103,16 @@ class Replays:
         if peaks is not None:
             return peaks
         tapes = line.tapes_at(cells) if line else None
+        if tapes is None and line is not None and line.reach_out(cells, reach, record):
+            tapes = line.tapes_at(cells)
         if tapes is None:
-            recorded = record()
+            recorded = record(cells)
             tapes = recorded.tapes
-            if recorded.by_type and line is None:
+            typed = structure.key(typed=True)
+            if recorded.by_type and key != typed:
                 self._keep(key, None)
-                key = structure.key(typed=True)
-            line = line or self._found.get(key) or _Line()
+                key, line = typed, self._found.get(typed)
+            line = line or _Line()
             line.learn(cells, tapes)
         assert line is not None
         self._keep(key, line)
@@ -130,23 +137,37 @@ class _Line:
     def __init__(self) -> None:
         self.peaks: dict[int, list[int]] = {}
         self._points: dict[int, Tapes] = {}
-        self._slopes: list[list[tuple[int, int]]] | None = None  # of each tape: places that grow, and by how much
+        self._slopes: Slopes | None = None
+        self._tried: set[int] = set()
 
-    def learn(self, cells: int, tapes: Tapes) -> None:
-        """Keep what was replayed."""
-        self._points[cells] = tapes
-        self._slopes = None
-        if len(self._points) < _ENOUGH:
-            return
-        low, *between, high = sorted(self._points)
-        slopes = _slopes(self._points[low], self._points[high], (high - low) // CELL_PADDING)
-        if slopes is not None and all(
-            _grown(self._points[low], slopes, (n - low) // CELL_PADDING) == self._points[n] for n in between
-        ):
+    def learn(self, cells: int, tapes: Tapes) -> bool:
+        """Keep what was replayed; whether it is on one line with what was there, enough of it for those between."""
+        points = {**self._points, cells: tapes}
+        if len(points) < _ENOUGH:
+            self._points = points
+            return False
+        slopes = _slopes(points)
+        if slopes is not None:
+            between = sorted(points)[1]
+            self._points = {n: points[n] for n in (min(points), between, max(points))}
             self._slopes = slopes
-            self._points = {n: self._points[n] for n in (low, between[0], high)}
-        else:
+        elif self._slopes is None:
             self._points = {cells: tapes}  # begin again on this side of whatever is between
+        return slopes is not None
+
+    def reach_out(self, cells: int, reach: tuple[int, int], record: Callable[[int], Recorded]) -> bool:
+        """Replay an end of the reach in place of `cells`, so that all between follows; whether that told something."""
+        if len(self._points) < _ENOUGH - 1:
+            return False
+        end = reach[0] if cells < min(self._points) else reach[1] if cells > max(self._points) else cells
+        if end == cells or end in self._tried:
+            return False
+        self._tried.add(end)
+        before = self._points
+        told = self.learn(end, record(end).tapes)
+        if not told:
+            self._points = before
+        return told
 
     def tapes_at(self, cells: int) -> Tapes | None:
         """The tapes of a context between those that were replayed; None where they say nothing about it."""
@@ -158,20 +179,25 @@ class _Line:
         return _grown(self._points[low], self._slopes, (cells - low) // CELL_PADDING)
 
 
-def _slopes(low: Tapes, high: Tapes, steps: int) -> list[list[tuple[int, int]]] | None:
-    """Which places of each tape grow with a step of cells, and by how many bytes; None where it is not one graph."""
+def _slopes(points: Mapping[int, Tapes]) -> Slopes | None:
+    """What grows with a step of cells where the same graph was replayed at all points and they are on one line."""
+    first, *between, last = sorted(points)
+    steps = (last - first) // CELL_PADDING
     slopes = []
-    for one, other in zip(low, high, strict=False):
-        if one != replace(other, sizes=one.sizes) or len(low) != len(high):
+    for low, high in zip(points[first], points[last], strict=False):
+        if low != replace(high, sizes=low.sizes):
             return None
-        grown = [(i, b - a) for i, (a, b) in enumerate(zip(one.sizes, other.sizes, strict=True)) if a != b]
+        grown = [(i, b - a) for i, (a, b) in enumerate(zip(low.sizes, high.sizes, strict=True)) if a != b]
         if any(more % steps for _, more in grown):
             return None
         slopes.append([(i, more // steps) for i, more in grown])
-    return slopes
+    if len(points[first]) != len(points[last]):
+        return None
+    on_line = all(_grown(points[first], slopes, (n - first) // CELL_PADDING) == points[n] for n in between)
+    return slopes if on_line else None
 
 
-def _grown(low: Tapes, slopes: Sequence[Sequence[tuple[int, int]]], steps: int) -> Tapes:
+def _grown(low: Tapes, slopes: Slopes, steps: int) -> Tapes:
     grown = []
     for tape, places in zip(low, slopes, strict=True):
         sizes = tape.sizes.copy()
