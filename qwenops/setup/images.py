@@ -85,9 +85,12 @@ def _rule(model: Given | None, family: str | None, least: int | None, most: int 
         name = family or "qwen3vl"
         architecture = FAMILIES[name]
         cell = CELL_PIXELS[architecture]
-    if least is None:
-        least = OLLAMA_MIN_TOKENS if architecture in OLLAMA_MIN_TOKENS_FOR else MIN_TOKENS
-    most = most or _cap_in_force() or MAX_TOKENS
+    if least is None or most is None:
+        served = _limits_in_force()
+        if least is None:
+            # Ollama passes its own minimum as a flag, which comes before the environment
+            least = OLLAMA_MIN_TOKENS if architecture in OLLAMA_MIN_TOKENS_FOR else served.get("MIN", MIN_TOKENS)
+        most = most or served.get("MAX", MAX_TOKENS)
     if least > most:
         raise BadInput(
             f"pictures of at least {least} and at most {most} tokens contradict each other",
@@ -123,13 +126,15 @@ def _of_model(given: Given) -> tuple[str, str, int]:
     return model.name, model.architecture, cell_pixels(projector)
 
 
-def _cap_in_force() -> int | None:
-    """The largest picture that the Ollama server in sight allows, where its environment says one."""
+def _limits_in_force() -> dict[str, int]:
+    """MIN and MAX tokens of a picture, where the environment of the Ollama server in sight says them."""
     from qwenops.setup.answers import look_around
 
     _, runtime = look_around(None, probe_devices=False)
-    cap = runtime.environment.get("LLAMA_ARG_IMAGE_MAX_TOKENS", "") if runtime else ""
-    return int(cap) if cap.isdigit() and int(cap) else None
+    said = (
+        {end: runtime.environment.get(f"LLAMA_ARG_IMAGE_{end}_TOKENS", "") for end in ("MIN", "MAX")} if runtime else {}
+    )
+    return {end: int(text) for end, text in said.items() if text.isdigit() and int(text)}
 
 
 def _row(path: Path, rule: Rule, dpi: float | None) -> dict[str, Any]:
