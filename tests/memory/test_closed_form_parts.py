@@ -249,3 +249,12 @@ def test_no_heavy_import_on_the_way() -> None:
     code = "import sys, qwenops.memory.closed_form; print(*sorted({'gguf', 'numpy', 'ollama'} & set(sys.modules)))"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == ""
+
+
+def test_a_quantized_cache_turns_the_fused_attention_on_where_auto_would_leave_it() -> None:
+    """Half of an LFM2: the attention of block 8, on the host, comes before a convolution on the device."""
+    model, devices = text_model(TEXT["lfm2-350m"]), (SOFTWARE,)
+    settings = LoadSettings(num_ctx=8192, gpu_layers=8)
+    quantized = replace(settings, kv_type_k="q8_0", kv_type_v="q8_0")
+    assert closed_form(model, settings, devices).flash_attn is False
+    assert closed_form(model, quantized, devices).flash_attn is True

@@ -37,5 +37,5 @@ GRAPHS: Final[dict[str, type[Decoder]]] = {
     "mistral3": Mistral3,
 }
 # exact in all loads but one kind: attention that falls back where a block on the host meets a convolution on a device
-_NOT_IN_FULL: Final = frozenset({"lfm2", "lfm2moe"})
+_NOT_IN_FULL: Final = frozenset({"lfm2moe"})
 KNOWN: Final = frozenset(GRAPHS) - _NOT_IN_FULL
