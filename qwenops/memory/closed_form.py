@@ -97,7 +97,7 @@ def closed_form(
         compute_bytes=text.compute.bytes_by_backend[-1],
         projector_bytes=vision.weights_bytes if vision and not on_device else 0,
         encoder_bytes=vision.host_bytes if vision else 0,
-        output_bytes=4 * shape.vocabulary * settings.parallel,
+        output_bytes=_output_bytes(shape, settings),
     )
     return Need(
         rung="closed form",
@@ -150,6 +150,12 @@ def _check(shape: Shape, settings: LoadSettings) -> None:
             )
     if min(settings.num_ctx, settings.parallel, settings.batch, settings.ubatch) < 1:
         raise BadInput("context, parallel, batch and ubatch must be at least 1", do="give positive numbers")
+
+
+def _output_bytes(shape: Shape, settings: LoadSettings) -> int:
+    """A row of logits for each sequence, and of an embedding server a vector as well (output_reserve)."""
+    embeds = shape.pooling is not None and settings.outputs == "server"
+    return 4 * settings.parallel * (shape.vocabulary + (shape.embedding if embeds else 0))
 
 
 def _vision(

@@ -56,14 +56,13 @@ def compute_bytes(
     (ggml_backend_sched_reserve_size resets them), which between two devices costs one more copy of a batch's rows.
     `replays` are earlier ones to make use of, those of the process where none are given.
     """
-    tokens = pad(micro_batch(settings), settings.parallel)
-    wanted = (
-        settings.parallel if settings.outputs == "server" else min(settings.num_ctx * settings.parallel, settings.batch)
-    )
+    tokens = _tokens(shape, settings)
+    embeds = shape.pooling is not None and settings.outputs == "server"
+    every_row = embeds or settings.outputs == "library"
     batch = Batch(
-        tokens=tokens,
+        tokens=pad(tokens, settings.parallel),
         sequences=settings.parallel,
-        outputs=min(micro_batch(settings), wanted),
+        outputs=tokens if every_row else min(tokens, settings.parallel),
         cells=cells_per_sequence(settings),
         window_cells=window_cells(shape, settings),
         type_k=kv_type_number(settings.kv_type_k),
@@ -71,6 +70,7 @@ def compute_bytes(
         flash=settings.flash_attn != "off",
         v_transposed=settings.flash_attn == "off",
         fused_recurrence=_recurrence_fused(settings, placement, backends),
+        pooling=shape.pooling if embeds else None,
     )
     # A quantized V cache needs the fused attention: there "auto" is "on" (llama_init_from_model).
     undecided = settings.flash_attn == "auto" and not is_quantized(batch.type_v)
@@ -98,6 +98,13 @@ def compute_bytes(
 
 
 _replays = Replays()
+
+
+def _tokens(shape: Shape, settings: LoadSettings) -> int:
+    """Tokens of the largest batch; one that sees itself whole is cut to the padded context only."""
+    if shape.causal:
+        return micro_batch(settings)
+    return min(cells_per_sequence(settings) * settings.parallel, settings.batch, settings.ubatch)
 
 
 def _reach(shape: Shape, settings: LoadSettings, batch: Batch) -> tuple[int, int]:
@@ -144,16 +151,17 @@ def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequ
                 return False
     kinds = {
         (placement.backends[i], shape.kv_heads[i], shape.sliding[i])
-        for i in cache_owners(shape)
+        for i in (cache_owners(shape) if shape.cached else range(shape.trunk_layers))
         if i < shape.trunk_layers
     }
+    type_k, type_v = (batch.type_k, batch.type_v) if shape.cached else (tf.F16, tf.F16)
     for backend, heads, sliding in kinds:
         cells = batch.window_cells if sliding else batch.cells
         head_k = shape.window_head_k if sliding and shape.window_head_k else shape.head_k
         head_v = shape.window_head_v if sliding and shape.window_head_v else shape.head_v
         q = tf.leaf(tf.F32, head_k, 1, shape.heads)
-        k = tf.leaf(batch.type_k, head_k, cells, heads)
-        v = tf.leaf(batch.type_v, head_v, cells, heads)
+        k = tf.leaf(type_k, head_k, cells, heads)
+        v = tf.leaf(type_v, head_v, cells, heads)
         mask = tf.leaf(tf.F16, cells, 1)
         if not backends[backend].supports(tf.flash_attention(q, k, v, mask)):
             return False
@@ -225,7 +233,7 @@ def _period(shape: Shape) -> int:
     whole = [i for i in range(shape.trunk_layers) if not shape.recurrent[i] and not shape.sliding[i]]
     kinds = [(shape.recurrent[i], shape.sliding[i]) for i in range(shape.trunk_layers)]
     if len(set(kinds)) == 1 or len(whole) < 2:
-        return 1
+        return GRAPHS.get(shape.architecture, Decoder).period
     period = whole[1] - whole[0]
     return period if kinds[period:] == kinds[:-period] else shape.trunk_layers
 

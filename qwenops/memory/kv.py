@@ -82,3 +82,10 @@ def _cache_tensors(shape: Shape, settings: LoadSettings, placement: Placement) -
             yield type_k, k_width, cells, backend
         if v_width:
             yield type_v, v_width, cells, backend
+    if widest and not any(shape.recurrent):
+        # values on their side are as wide as the widest block's, in a block without heads as well
+        yield from ((type_v, widest, whole, placement.backends[i]) for i in _without_heads(shape))
+
+
+def _without_heads(shape: Shape) -> Iterator[int]:
+    return (i for i in range(shape.trunk_layers) if shape.kv_heads[i] == 0 and i < shape.layers - shape.sharing)

@@ -14,6 +14,7 @@ _LOOK_AHEAD: Final = 20
 # chains that Vulkan fuses and therefore leaves together, by their operations
 _KEPT: Final = (
     ("SOFT_MAX", "RESHAPE", "ARGSORT", "VIEW", "GET_ROWS", "RESHAPE", "SUM_ROWS", "CLAMP", "DIV", "RESHAPE"),
+    ("UNARY", "RESHAPE", "ADD", "ARGSORT", "VIEW", "GET_ROWS", "RESHAPE", "SUM_ROWS", "CLAMP", "DIV", "RESHAPE"),
     ("SOFT_MAX", "RESHAPE", "ARGSORT", "VIEW", "GET_ROWS"),
     ("ARGSORT", "VIEW", "GET_ROWS", "RESHAPE", "SOFT_MAX", "RESHAPE"),
 )

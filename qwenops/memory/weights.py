@@ -14,7 +14,7 @@ from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
 from qwenops.memory.placement import Placement
 from qwenops.memory.remember import ByIdentity
-from qwenops.memory.shape import Shape
+from qwenops.memory.shape import HEADLESS, Shape
 from qwenops.memory.tensor import F32, I32
 from qwenops.model.types import Header, Tensor
 from qwenops.units import pad
@@ -138,7 +138,7 @@ class _Shares:
         for t in self._ends:
             places[t.name] = (t, _possible(t, t.name, self._end_wanted(t.name, first, last), backends, self._shape))
         embedding = places.get("token_embd.weight")
-        if "output.weight" not in places and embedding is not None:
+        if "output.weight" not in places and embedding is not None and self._shape.architecture not in HEADLESS:
             tied = embedding[0]
             places["output.weight"] = (tied, _possible(tied, "output.weight", last, backends, self._shape))
         for name, (t, backend) in places.items():
@@ -156,8 +156,9 @@ class _Shares:
 
     def _end_wanted(self, name: str, first: int, last: int) -> int:
         """The backend a tensor outside the blocks is meant for, by those of the first block and of the output."""
-        if name == "token_embd_norm.weight" and self._shape.architecture.startswith("lfm2"):
-            return last  # the output norm under another name
+        if name.startswith("token_embd_norm."):
+            # of the first block; in LFM2 it is the output norm under another name
+            return last if self._shape.architecture.startswith("lfm2") else first
         if name.startswith(("token_embd", "token_types", "position_embd", "per_layer_token_embd")):
             return self._cpu
         return first if name.startswith(("rope_freqs", "rope_factors", "per_layer_")) else last

@@ -236,14 +236,14 @@ def test_without_a_device_everything_is_on_the_host() -> None:
 
 
 def test_an_architecture_that_is_not_replayed_gets_a_note_and_a_wide_band() -> None:
-    model = text_model(replace(TEXT["qwen3-8b"], architecture="starcoder2"))
+    model = text_model(replace(TEXT["qwen3-8b"], architecture="bitnet"))
     need = closed_form(model, LoadSettings(), _gpu("cuda", "CUDA"))
     total = need.total_device_bytes
     assert need.devices[0].weights_bytes > 4 * GIB
     assert need.devices[0].kv_bytes == 4096 * 36 * 2 * 1024 * 2
     assert need.devices[0].compute_bytes > 0
     assert need.band.high - total >= total // 5
-    assert "starcoder2" in need.notes[0]
+    assert "bitnet" in need.notes[0]
 
 
 def test_a_file_with_other_tensor_names_still_gets_a_compute_figure() -> None:

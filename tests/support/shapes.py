@@ -20,12 +20,16 @@ from tests.support.dims_attention import ATTENTION
 from tests.support.families import BLOCKS
 from tests.support.families_attention import BLOCKS as ATTENTION_BLOCKS
 from tests.support.families_attention import ENDS
+from tests.support.families_dense import BLOCKS as DENSE_BLOCKS
+from tests.support.families_dense import TEXT as DENSE
+from tests.support.families_dense import more_ends
+from tests.support.families_embedders import EMBEDDER_BLOCKS, EMBEDDERS, embedder_ends
 from tests.support.gguf_bytes import TYPES, Row, write_gguf
 
 __all__ = ["TEXT", "VISION", "Dims", "VisionDims", "text_model", "vision_projector", "write_text", "write_vision"]
 
-TEXT |= ATTENTION
-BLOCKS |= ATTENTION_BLOCKS
+TEXT |= DENSE | EMBEDDERS
+BLOCKS |= DENSE_BLOCKS | EMBEDDER_BLOCKS
 
 FILE_TYPES = {
     "F32": 0,
@@ -51,6 +55,8 @@ def text_tensors(d: Dims, quant: str) -> list[Row]:
     if not d.tied:
         rows.append(("output.weight", (d.embedding, d.vocabulary), _mix(quant, "output", 0, 1)))
     rows += [(f"{name}.weight", (d.head // 2,), "F32") for name in d.factors]
+    rows += more_ends(d)
+    rows = embedder_ends(d, rows)
     if a in ENDS:
         rows += ENDS[a](d, lambda role: _mix(quant, role, 0, 1))
     for i in range(d.layers + d.draft_layers):
@@ -187,6 +193,8 @@ def text_metadata(d: Dims, quant: str) -> dict[str, Any]:
             f"{a}.full_attention_interval": 4,
         }
     keys |= {f"{a}.{key}": value for key, value in d.more_keys}
+    if f"{a}.token_type_count" in keys:
+        keys["tokenizer.ggml.token_type_count"] = keys.pop(f"{a}.token_type_count")
     if d.draft_layers:
         keys[f"{a}.nextn_predict_layers"] = d.draft_layers
     return keys

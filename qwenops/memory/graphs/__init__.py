@@ -6,7 +6,9 @@ from typing import Final
 
 from qwenops.memory.graphs.attention import ATTENTION
 from qwenops.memory.graphs.decoder import Decoder
-from qwenops.memory.graphs.dense import Cohere2, Granite, Mistral3, Phi3
+from qwenops.memory.graphs.dense import Granite, Mistral3, Phi3
+from qwenops.memory.graphs.dense_families import DENSE
+from qwenops.memory.graphs.embedder import EMBEDDERS
 from qwenops.memory.graphs.gemma import Gemma
 from qwenops.memory.graphs.gpt_oss import GptOss
 from qwenops.memory.graphs.hybrid import Hybrid, Qwen3Next
@@ -30,11 +32,12 @@ GRAPHS: Final[dict[str, type[Decoder]]] = {
     "gemma2": Gemma,
     "gemma3": Gemma,
     "gpt-oss": GptOss,
-    "cohere2": Cohere2,
     "phi3": Phi3,
     "granite": Granite,
     "granitemoe": Granite,
     "mistral3": Mistral3,
+    **DENSE,
+    **EMBEDDERS,
 }
 # exact in all loads but one kind: attention that falls back where a block on the host meets a convolution on a device
 _NOT_IN_FULL: Final = frozenset({"lfm2moe"})

@@ -12,6 +12,7 @@ from typing import Final
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.graphs.pieces import Pieces
+from qwenops.memory.graphs.pooling import pooled
 from qwenops.memory.quants import TYPE_BYTES, is_quantized
 from qwenops.memory.tensor import F16, F32, I32, I64, Graph, Tensor
 
@@ -37,12 +38,17 @@ class CacheInputs:
 
 
 class Decoder(Pieces):
-    """Builds the graph of one batch. Families override what they do differently."""
+    """Builds the graph of one batch. Families override what they do differently.
+
+    `period` is after how many blocks their kinds begin again, where neither a state nor a window tells them apart.
+    """
+
+    period = 1
 
     def build(self) -> Graph:
         """The whole graph, embedding to logits."""
-        current = self._embedding()
         self._inputs()
+        current = self._embedding()
         last = self.layout.blocks[-1]
         for layer in self.layout.blocks:
             self.layer = layer
@@ -127,11 +133,29 @@ class Decoder(Pieces):
         hidden.is_output = True
         logits = tf.mul_mat(self._weight("output.weight"), hidden)
         bias = self.layout.weight("output.bias")
-        if bias is not None and self.shape.architecture == "qwen2":
+        if bias is not None:
             logits = tf.add(logits, bias)
         logits = self._finished(logits)
         logits.is_output = True
         self.graph.expand(logits)
+        self._pool(hidden)
+
+    def _pool(self, hidden: Tensor) -> None:
+        """An embedding server's vectors, behind whatever else is computed."""
+        s, b = self.shape, self.batch
+        if b.pooling is None:
+            return
+        vectors = pooled(
+            hidden,
+            b.pooling,
+            tokens=b.tokens,
+            sequences=b.sequences,
+            architecture=s.architecture,
+            weight=self.layout.weight,
+        )
+        if vectors is not None:
+            vectors.is_output = True
+            self.graph.expand(vectors)
 
     def _finished(self, logits: Tensor) -> Tensor:
         return logits
@@ -146,18 +170,20 @@ class Decoder(Pieces):
             q, k, v = self._joined_qkv(x, kv_heads)
         else:
             q, k, v = (self._linear(name, x) for name in ("attn_q", "attn_k", "attn_v"))
-            q = tf.reshape(q, s.head_k, s.heads, n)
+            q = tf.reshape(q, s.head_k, q.ne[0] // s.head_k, n)
             k = tf.reshape(k, s.head_k, kv_heads, n)
             v = tf.reshape(v, s.head_v, kv_heads, n)
-        if self._maybe("attn_q_norm.weight") is not None:
-            q = self._norm(q, f"blk.{self.layer}.attn_q_norm.weight")
-            q = self._rope(q, None)
-            k = self._norm(k, f"blk.{self.layer}.attn_k_norm.weight")
-            k = self._rope(k, None)
-        else:
-            factors = self._factors()
-            q, k = self._rope(q, factors), self._rope(k, factors)
+        q, k = self._placed(q, k)
         return self._attend(q, k, v, "attn_output")
+
+    def _placed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys that know their positions, normed before where the family does that."""
+        if self._maybe("attn_q_norm.weight") is None:
+            factors = self._factors()
+            return self._rope(q, factors), self._rope(k, factors)
+        q = self._norm(q, f"blk.{self.layer}.attn_q_norm.weight")
+        k = self._norm(k, f"blk.{self.layer}.attn_k_norm.weight")
+        return self._rope(q, None), self._rope(k, None)
 
     def _rope(self, x: Tensor, factors: Tensor | None) -> Tensor:
         return tf.rope(x, self.positions, factors)
@@ -241,18 +267,23 @@ class Decoder(Pieces):
 
     def _heads_attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Tensor | None) -> Tensor:
         """Attention over what the cache shows (build_attn_mha)."""
-        b = self.batch
-        streams = k.ne[3]
+        streams, transposed = k.ne[3], v.nb[1] > v.nb[2]
         q = tf.view_4d(q, (q.ne[0], q.ne[1], q.ne[2] // streams, streams), q.nb[1], q.nb[2], q.nb[3] // streams)
         q, k, v = (tf.permute(t, 0, 2, 1, 3) for t in (q, k, v))
-        if b.flash:
-            out = tf.flash_attention(q, k, tf.transpose(v) if b.v_transposed else v, mask, sinks)
-            return self.graph.expand(tf.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3]))
+        if self.batch.flash:
+            k, v = (tf.cast(t, F16) if t.type == F32 else t for t in (k, tf.transpose(v) if transposed else v))
+            return self.graph.expand(self._attended(tf.flash_attention(q, k, v, mask, sinks)))
         scores = tf.soft_max(self._scores(k, q), mask, sinks)
-        if not b.v_transposed:
+        if not transposed:
             v = tf.cont(tf.transpose(v))
-        out = tf.permute(tf.mul_mat(v, scores), 0, 2, 1, 3)
+        out = tf.permute(self._weighed(v, scores), 0, 2, 1, 3)
         return self.graph.expand(tf.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3]))
+
+    def _attended(self, out: Tensor) -> Tensor:
+        return tf.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
+
+    def _weighed(self, v: Tensor, scores: Tensor) -> Tensor:
+        return tf.mul_mat(v, scores)
 
     def _scores(self, k: Tensor, q: Tensor) -> Tensor:
         return tf.mul_mat(k, q)
@@ -262,8 +293,12 @@ class Decoder(Pieces):
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         if self._maybe("ffn_gate_inp.weight") is not None:
-            return self._experts(x)
+            out = self._experts(x)
+            return out if self._maybe("ffn_up_shexp.weight") is None else tf.add(out, self._shared_expert(x))
         return self._gated(x, "ffn_up", "ffn_gate", "ffn_down")
+
+    def _shared_expert(self, x: Tensor) -> Tensor:
+        return self._gated(x, "ffn_up_shexp", "ffn_gate_shexp", "ffn_down_shexp")
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Dense decoders with an order or a scale of their own: Phi 3 and 4, Granite, Ministral 3, Command R7B.
+"""Dense decoders with an order or a scale of their own: Phi 3 and 4, Granite and MiniCPM, Ministral 3.
 
-As in src/models/phi3.cpp, granite.cpp, mistral3.cpp and cohere2.cpp of llama.cpp b10434.
+As in src/models/phi3.cpp, granite.cpp and mistral3.cpp of llama.cpp b10434.
 """
 
 from __future__ import annotations
@@ -27,10 +27,6 @@ class Phi3(Decoder):
     def _gated(self, x: Tensor, up: str, gate: str, down: str) -> Tensor:
         return self._linear(down, tf.glu_halves(self._linear(up, x)))
 
-    def _finished(self, logits: Tensor) -> Tensor:
-        bias = self.layout.weight("output.bias")
-        return logits if bias is None else tf.add(logits, bias)
-
 
 class Granite(Decoder):
     """Scales on embeddings, residuals and logits; with experts or without."""
@@ -54,12 +50,6 @@ class Granite(Decoder):
     def _rope(self, x: Tensor, factors: Tensor | None) -> Tensor:
         return x if "no rope" in self.shape.extras else super()._rope(x, factors)
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        out = super()._feed_forward(x)
-        if self._maybe("ffn_up_shexp.weight") is None:
-            return out
-        return tf.add(out, self._gated(x, "ffn_up_shexp", "ffn_gate_shexp", "ffn_down_shexp"))
-
     def _finished(self, logits: Tensor) -> Tensor:
         return tf.same_shape("SCALE", logits)
 
@@ -75,24 +65,3 @@ class Mistral3(Decoder):
         if "temperature" in self.shape.extras:
             q = tf.mul(q, self.temperature)
         return super()._attend(q, k, v, output, sinks)
-
-
-class Cohere2(Decoder):
-    """Attention and feed-forward side by side; positions only in blocks with a window."""
-
-    norm_operation = "NORM"
-
-    def _pass(self, current: Tensor, *, last: bool) -> Tensor:
-        residual = current
-        normed = self._norm(current, f"blk.{self.layer}.attn_norm.weight")
-        attended = self._mix(normed)
-        if last:
-            attended, residual = self._wanted(attended, residual)
-            normed = tf.get_rows(normed, self.wanted_rows)
-        return tf.add(tf.add(self._feed_forward(normed), residual), attended)
-
-    def _rope(self, x: Tensor, factors: Tensor | None) -> Tensor:
-        return super()._rope(x, factors) if self.shape.sliding[self.layer] else x
-
-    def _finished(self, logits: Tensor) -> Tensor:
-        return tf.same_shape("SCALE", logits) if "logit scale" in self.shape.extras else logits

@@ -1,6 +1,6 @@
-"""Gemma 2 and 3: norms before and after each part, a window in most blocks, soft caps on scores and logits.
+"""Gemma 1 to 3: norms before and after each part, a window in most blocks, soft caps on scores and logits.
 
-As in src/models/gemma2.cpp and gemma3.cpp of llama.cpp b10434.
+As in src/models/gemma.cpp, gemma2.cpp and gemma3.cpp of llama.cpp b10434.
 """
 
 from __future__ import annotations
@@ -34,6 +34,13 @@ class Gemma(Decoder):
 
     def _finished(self, logits: Tensor) -> Tensor:
         return _capped(logits) if "logits capped" in self.shape.extras else logits
+
+
+class Gemma1(Gemma):
+    """The first Gemma, with the norms of Llama."""
+
+    def _pass(self, current: Tensor, *, last: bool) -> Tensor:
+        return Decoder._pass(self, current, last=last)
 
 
 def _capped(x: Tensor) -> Tensor:

@@ -37,13 +37,9 @@ class Hybrid(Recurrent):
     def _mix(self, x: Tensor) -> Tensor:
         return self._recurrence(x) if self.shape.recurrent[self.layer] else self._gated_attention(x)
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        out = super()._feed_forward(x)
-        if self._maybe("ffn_up_shexp.weight") is None:
-            return out
-        shared = self._gated(x, "ffn_up_shexp", "ffn_gate_shexp", "ffn_down_shexp")
-        gate = tf.unary(self._linear("ffn_gate_inp_shexp", x))
-        return tf.add(out, tf.mul(shared, gate))
+    def _shared_expert(self, x: Tensor) -> Tensor:
+        shared = super()._shared_expert(x)
+        return tf.mul(shared, tf.unary(self._linear("ffn_gate_inp_shexp", x)))
 
     def _gated_attention(self, x: Tensor) -> Tensor:
         s, n = self.shape, self.batch.tokens

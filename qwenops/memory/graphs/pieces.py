@@ -22,7 +22,9 @@ _FEW_TOKENS: Final = 32
 class Batch:
     """What one graph is built for: tokens over sequences, rows wanted, the cache behind it, the paths in force.
 
-    `window_cells` are the cells of the blocks that see only a window.
+    `snapshots` are the recurrent states kept beside the last one, so that drafted tokens can be taken back.
+    `window_cells` are the cells of the blocks that see only a window; `pooling` is how an embedding server makes one
+    vector of the rows of a sequence, None for any other server.
     """
 
     tokens: int
@@ -35,6 +37,8 @@ class Batch:
     v_transposed: bool = False
     fused_recurrence: bool = True
     window_cells: int = 0
+    pooling: int | None = None
+    snapshots: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ class Pieces:
         few = self.batch.tokens < _FEW_TOKENS
         if pinned and self.layout.pinned and (self.layout.full or few):
             normed.pin = self._here
-        return tf.mul(normed, self._weight(name))
+        normed = tf.mul(normed, self._weight(name))
+        bias = self.layout.weight(f"{name.removesuffix('weight')}bias")
+        return normed if bias is None else tf.add(normed, bias)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         y = tf.mul_mat(self._block(f"{name}.weight"), x)
@@ -98,7 +104,13 @@ class Pieces:
 
     def _gated(self, x: Tensor, up: str, gate: str, down: str) -> Tensor:
         wide = self._linear(up, x)
+        if self._maybe(f"{gate}.weight") is None:
+            return self._linear(down, self._activated(wide))
         return self._linear(down, tf.glu(self._linear(gate, x), wide))
+
+    def _activated(self, wide: Tensor) -> Tensor:
+        """The activation where nothing gates it."""
+        return tf.unary(wide)
 
     def _experts(self, x: Tensor) -> Tensor:
         """Route, run the chosen experts, add them up (build_moe_ffn)."""
@@ -115,8 +127,9 @@ class Pieces:
             up = tf.view_3d(joined, half, joined.nb[1], joined.nb[2], half[0] * 4)
         else:
             up = self._chosen("ffn_up_exps", x, chosen)
-            gate = self._chosen("ffn_gate_exps", x, chosen)
-        out = self._chosen("ffn_down_exps", tf.glu(gate, up), chosen)
+            ungated = self._maybe("ffn_gate_exps.weight") is None
+            gate = up if ungated else self._chosen("ffn_gate_exps", x, chosen)
+        out = self._chosen("ffn_down_exps", self._activated(up) if gate is up else tf.glu(gate, up), chosen)
         out = g.expand(tf.mul(out, share))
         parts = [g.expand(tf.view_2d(out, embedding, tokens, out.nb[2], i * out.nb[1])) for i in range(s.experts_used)]
         total = parts[0]
@@ -130,11 +143,28 @@ class Pieces:
         logits = self._linear("ffn_gate_inp", x)
         chance = tf.unary(logits) if "sigmoid gate" in s.extras else tf.soft_max(logits)
         bias = self._maybe("exp_probs_b.bias")
-        chosen = tf.top_k(chance if bias is None else tf.add(chance, bias), s.experts_used)
+        wanted = chance if bias is None else tf.add(chance, bias)
+        chosen = tf.top_k(self._of_best_groups(wanted) if s.expert_groups > 1 else wanted, s.experts_used)
         share = tf.get_rows(tf.reshape(chance, 1, s.experts, tokens), chosen)
-        share = tf.reshape(share, s.experts_used, tokens)
-        share = tf.same_shape("DIV", share, tf.clamp(tf.sum_rows(share)))
-        return chosen, self._weighted(tf.reshape(share, 1, s.experts_used, tokens))
+        if self._shares_sum_to_one():
+            share = tf.reshape(share, s.experts_used, tokens)
+            share = tf.same_shape("DIV", share, tf.clamp(tf.sum_rows(share)))
+            share = tf.reshape(share, 1, s.experts_used, tokens)
+        return chosen, self._weighted(share)
+
+    def _of_best_groups(self, wanted: Tensor) -> Tensor:
+        """Only the groups whose two best experts are wanted most stay in the choice."""
+        s, tokens = self.shape, wanted.ne[1]
+        groups, each = s.expert_groups, s.experts // s.expert_groups
+        grouped = tf.reshape(wanted, each, groups, tokens)
+        best = tf.get_rows(tf.reshape(grouped, 1, each, groups, tokens), tf.top_k(grouped, 2))
+        score = tf.sum_rows(tf.reshape(best, 2, groups, tokens))
+        chosen = tf.top_k(tf.reshape(score, groups, tokens), s.expert_groups_used)
+        kept = tf.set_rows(tf.same_shape("FILL", grouped), tf.get_rows(grouped, chosen), chosen)
+        return tf.reshape(kept, s.experts, tokens)
+
+    def _shares_sum_to_one(self) -> bool:
+        return True
 
     def _weighted(self, share: Tensor) -> Tensor:
         return tf.same_shape("SCALE", share) if "expert scale" in self.shape.extras else share
