@@ -98,14 +98,28 @@ class Fit:
         return fill.replaced(device, n, max(0, n - whole) if self._mixture else 0)
 
     def _give_experts_back(self, fill: _Fill) -> _Fill:
-        """All blocks are placed without experts: give whole blocks back, from the first on, until it is full."""
-        for device, left in enumerate(fill.partial):
-            make = partial(self._with_whole, fill, device)
+        """All blocks are placed without experts: make whole ones of them in front, device by device, until it is full.
+
+        A block that becomes whole goes to the device that has room for it, from the first device that has blocks
+        without experts. What part of one more block a device but the last could leave to the next is not tried.
+        """
+        source = next(device for device, layers in enumerate(fill.layers) if layers)
+        for device in range(len(fill.layers)):
+            if device > source:
+                break
+            make = partial(self._with_whole, fill, device, source)
+            left = sum(fill.partial[source:])
             fill = make(self._most(left, make, device))
+            source = next((d for d in range(source, len(fill.partial)) if fill.partial[d]), len(fill.partial) - 1)
         return fill
 
-    def _with_whole(self, fill: _Fill, device: int, n: int) -> _Fill:
-        return fill.replaced(device, fill.layers[device], fill.partial[device] - n)
+    def _with_whole(self, fill: _Fill, device: int, source: int, n: int) -> _Fill:
+        for giver in range(source, len(fill.layers)):
+            moved = min(n, fill.partial[giver])
+            fill = fill.replaced(giver, fill.layers[giver] - moved, fill.partial[giver] - moved)
+            fill = fill.replaced(device, fill.layers[device] + moved, fill.partial[device])
+            n -= moved
+        return fill
 
     def _most(self, limit: int, make: Callable[[int], _Fill], device: int) -> int:
         """The largest number that fits, by false position as the runtime searches it."""
