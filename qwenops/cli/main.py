@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "register": ("register", "Register a Modelfile with Ollama, by link where that is possible."),
     "verify": ("verify", "Load a registered model and hold the plan against what is measured."),
     "calibrate": ("calibrate", "Load three small models and learn what a device holds beyond their buffers."),
+    "try": ("try_", "Show pictures, folders or PDFs to registered models, and see what they answer."),
     "list": ("list_", "List the models in the store, and whether their files are still true."),
     "show": ("show", "Show one model: settings, files, links."),
     "remove": ("remove", "Remove models from Ollama; your own files stay."),

@@ -32,6 +32,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.show": ("models", "show_view"),
     "qwenops.remove": ("models", "remove_view"),
     "qwenops.verify": ("verify", "verify_view"),
+    "qwenops.try": ("trying", "try_view"),
     "qwenops.up": ("up", "up_view"),
     "qwenops.calibrate": ("calibrate", "calibrate_view"),
     "qwenops.bench": ("bench", "bench_view"),
