@@ -57,6 +57,15 @@ def smollm(parts: Layout) -> Path:
     return parts.smollm
 
 
+@pytest.fixture(scope="session")
+def llama_quantize(parts: Layout) -> Path:
+    """llama.cpp's own quantizer."""
+    tool = parts.reference("llama-quantize")
+    if not tool.exists():
+        _without(f"no {tool.name} in {parts.root} (make parts)")
+    return tool
+
+
 def _tiny(family: str) -> TinyModel:
     try:
         return tiny.get(family)

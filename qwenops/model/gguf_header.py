@@ -145,7 +145,7 @@ class _Parser:
 
     def parse(self) -> Header:
         version, tensor_count, key_count = self.preamble()
-        metadata, types = self.metadata(key_count)
+        metadata, types, keys_at = self.metadata(key_count)
         alignment = self.alignment(metadata, types)
         rows = self.tensor_rows(tensor_count)
         self.doing = "the start of the tensor data"
@@ -161,6 +161,7 @@ class _Parser:
             data_offset=data_offset,
             file_bytes=self.file_bytes,
             checksum=checksum,
+            keys_at=keys_at,
         )
 
     # reading
@@ -225,9 +226,10 @@ class _Parser:
             self.refuse(f"it claims {key_count} metadata keys; no model has more than {MAX_KEYS}")
         return version, tensor_count, key_count
 
-    def metadata(self, count: int) -> tuple[dict[str, Any], dict[str, int]]:
+    def metadata(self, count: int) -> tuple[dict[str, Any], dict[str, int], dict[str, tuple[int, int]]]:
         values: dict[str, Any] = {}
         types: dict[str, int] = {}
+        places: dict[str, tuple[int, int]] = {}
         for index in range(count):
             self.doing = f"metadata key {index + 1} of {count}"
             at = self.pos
@@ -240,7 +242,8 @@ class _Parser:
             self.doing = f"the value of {key}"
             types[key] = self.u32()
             values[key] = self.value(key, types[key])
-        return values, types
+            places[key] = (at, self.pos)
+        return values, types, places
 
     def value(self, key: str, kind: int) -> Any:
         if kind == _STRING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Header:
     """Metadata and tensor table of one GGUF, or of all shards of a split one merged.
 
     `checksum` is the CRC-32 of the header's bytes (the first shard's): it tells apart what ArrayInfo leaves unread.
+    `keys_at` is where each key of the metadata begins and where its value ends in them; empty where no bytes were read.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Header:
     data_offset: int
     file_bytes: int
     checksum: int = 0
+    keys_at: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def architecture(self) -> str:
