@@ -67,7 +67,22 @@ class Backend:
             return self._supports_attention(t)
         if t.op == "GATED_DELTA_NET":
             return self.kind != "vulkan" or t.src[2].ne[0] in (16, 32, 64, 128)
+        if t.op == "SSM_SCAN":
+            return self._supports_scan(t)
+        if t.op == "SSM_CONV":
+            return self.kind not in ("cuda", "rocm") or t.src[0].ne[1] % 128 == 0
+        if t.op == "GATED_LINEAR_ATTN":
+            return self.kind != "metal" and (self.kind != "vulkan" or t.src[0].ne[0] == 64)
         return True
+
+    def _supports_scan(self, t: Tensor) -> bool:
+        if self.kind == "metal":
+            return True
+        state, decay = t.src[0], t.src[3]
+        if decay.ne[0] == 1:  # Mamba 2
+            return state.ne[0] in (128, 256) and state.ne[1] % 16 == 0
+        shape_of_first = state.ne[0] == 16 and state.ne[1] == 1 and state.ne[2] % 128 == 0 and t.src[4].ne[1] == 1
+        return self.kind in ("cuda", "rocm") and shape_of_first
 
     def _supports_attention(self, t: Tensor) -> bool:
         k, v = t.src[1], t.src[2]

@@ -192,8 +192,8 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
     blocks on the host, whose weights pass through the device one by one, settle late: more of them are kept. Such
     blocks can also take turns between two states of the allocator: of blocks that are alike an even number is left out.
     """
-    if shape.experts_used == 1 and any(shape.recurrent):
-        return list(range(shape.trunk_layers))  # the one shape known to drift on to the last block
+    if any(shape.recurrent) and (shape.experts_used == 1 or (shape.side_by_side and not placement.full)):
+        return list(range(shape.trunk_layers))  # the shapes known to drift on to the last block
     if any(shape.recurrent) and len(set(placement.backends) - {placement.cpu}) > 1:
         return list(range(shape.trunk_layers))  # between devices a hybrid's buffer grows with every period
     period = _period(shape)

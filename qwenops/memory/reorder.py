@@ -35,8 +35,8 @@ _METAL_AHEAD: Final = 64
 _METAL_CHAIN: Final = 16
 _METAL_FUSED: Final = frozenset({"ADD", "MUL", "NORM", "RMS_NORM"})
 _METAL_MOVABLE: Final = _METAL_FUSED | {
-    "MUL_MAT", "MUL_MAT_ID", "ROPE", "L2_NORM", "SUM_ROWS", "SSM_CONV", "CLAMP", "TRI", "DIAG", "SUB", "DIV", "GLU",
-    "SCALE", "UNARY", "GET_ROWS", "SET_ROWS", "SET", "CPY", "CONT", "REPEAT",
+    "MUL_MAT", "MUL_MAT_ID", "ROPE", "L2_NORM", "SUM_ROWS", "SSM_CONV", "SSM_SCAN", "CLAMP", "TRI", "DIAG", "SUB",
+    "DIV", "GLU", "SCALE", "UNARY", "GET_ROWS", "SET_ROWS", "SET", "CPY", "CONT", "REPEAT",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The recurrent state of hybrid models: constant per sequence, always float.
+"""The recurrent state of hybrid and recurrent models: constant per sequence, always float.
 
 llama_memory_recurrent (src/llama-memory-recurrent.cpp, llama.cpp b10434).
 """
@@ -17,12 +17,12 @@ from qwenops.units import pad
 def state_bytes(
     shape: Shape, settings: LoadSettings, placement: Placement, backends: Sequence[Backend]
 ) -> tuple[int, ...]:
-    """State bytes by backend: the tail of the convolution and the state matrix of each recurrent block."""
+    """State bytes by backend: what each recurrent block remembers of the last tokens, and its state matrix."""
     sums = [0] * len(backends)
     for layer in range(shape.trunk_layers):
         if not shape.recurrent[layer]:
             continue
         backend = placement.backends[layer]
-        for width in ((shape.conv_kernel - 1) * shape.conv_width, shape.state * shape.inner):
+        for width in (shape.r_width, shape.s_width):
             sums[backend] += pad(4 * width * settings.parallel, backends[backend].alignment)
     return tuple(sums)

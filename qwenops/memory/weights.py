@@ -16,6 +16,7 @@ from qwenops.memory.placement import Placement
 from qwenops.memory.remember import ByIdentity
 from qwenops.memory.shape import HEADLESS, Shape
 from qwenops.memory.tensor import F32, I32
+from qwenops.memory.trials import own_trial
 from qwenops.model.types import Header, Tensor
 from qwenops.units import pad
 
@@ -209,8 +210,13 @@ def stored_bytes(t: Tensor, backend: Backend) -> int:
 def _possible(t: Tensor, name: str, backend: int, backends: Sequence[Backend], shape: Shape) -> int:
     """The wanted backend, or the CPU where the device cannot run the weight's operation."""
     cpu, limit = len(backends) - 1, backends[backend].max_tensor_bytes
+    if backend == cpu:
+        return backend
+    trial = own_trial(t, name, shape)
+    if trial is not None:
+        return backend if backends[backend].supports(trial) else cpu
     columns = 4 * _TEST_ROWS * max(shape.experts_used, 3) * (max(t.shape) + _TEST_ROWS)
-    if backend == cpu or max(t.size_bytes, columns) <= limit:
+    if max(t.size_bytes, columns) <= limit:
         return backend  # nothing in the trial could be too large
     return backend if backends[backend].supports(_trial(t, name, shape)) else cpu
 
@@ -220,8 +226,6 @@ def _trial(t: Tensor, name: str, shape: Shape) -> tf.Tensor:
     w = tf.leaf(t.type, *t.shape)
     if name.endswith(".bias") or len(t.shape) == 1:
         return tf.add(tf.leaf(F32, *t.shape), w)
-    if "ssm_conv1d" in name:
-        return tf.ssm_conv(tf.leaf(F32, w.ne[0] - 1 + _TEST_ROWS, w.ne[1], 3), w)
     if any(e in name for e in _EXPERTS):
         used = max(shape.experts_used, 1)
         return tf.mul_mat_id(w, tf.leaf(F32, w.ne[0], used, _TEST_ROWS), tf.leaf(I32, used, _TEST_ROWS))

@@ -109,7 +109,7 @@ def test_a_smaller_cache_type_never_makes_the_cache_larger(
     wide, narrow = (
         closed_form(model, LoadSettings(num_ctx=8192, kv_type_k=k, kv_type_v=k), (card,)).devices[0] for k in pair
     )
-    assert narrow.kv_bytes < wide.kv_bytes
+    assert narrow.kv_bytes < wide.kv_bytes or wide.kv_bytes == 0  # a model without attention has none
 
 
 @FEW

@@ -17,6 +17,7 @@ from typing import Any
 from qwenops.model.types import Header, Model, Projector, Tensor
 from tests.support.dims import TEXT, VISION, Dims, VisionDims
 from tests.support.dims_attention import ATTENTION
+from tests.support.dims_recurrent import RECURRENT
 from tests.support.families import BLOCKS
 from tests.support.families_attention import BLOCKS as ATTENTION_BLOCKS
 from tests.support.families_attention import ENDS
@@ -24,12 +25,16 @@ from tests.support.families_dense import BLOCKS as DENSE_BLOCKS
 from tests.support.families_dense import TEXT as DENSE
 from tests.support.families_dense import more_ends
 from tests.support.families_embedders import EMBEDDER_BLOCKS, EMBEDDERS, embedder_ends
+from tests.support.families_recurrent import RECURRENT_BLOCKS, RECURRENT_ENDS
 from tests.support.gguf_bytes import TYPES, Row, write_gguf
 
 __all__ = ["TEXT", "VISION", "Dims", "VisionDims", "text_model", "vision_projector", "write_text", "write_vision"]
 
 TEXT |= DENSE | EMBEDDERS
 BLOCKS |= DENSE_BLOCKS | EMBEDDER_BLOCKS
+TEXT |= ATTENTION | RECURRENT
+BLOCKS |= ATTENTION_BLOCKS | RECURRENT_BLOCKS
+ENDS |= RECURRENT_ENDS
 
 FILE_TYPES = {
     "F32": 0,

@@ -13,9 +13,11 @@ from qwenops.memory.graphs.gemma import Gemma
 from qwenops.memory.graphs.gpt_oss import GptOss
 from qwenops.memory.graphs.hybrid import Hybrid, Qwen3Next
 from qwenops.memory.graphs.recurrent import ShortConvolution
+from qwenops.memory.graphs.recurrent_families import RECURRENT
 
 GRAPHS: Final[dict[str, type[Decoder]]] = {
     **ATTENTION,
+    **RECURRENT,
     "llama": Decoder,
     "qwen2": Decoder,
     "qwen2vl": Decoder,

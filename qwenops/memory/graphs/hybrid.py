@@ -93,22 +93,6 @@ class Hybrid(Recurrent):
             return key
         return tf.repeat(key, key.ne[0], self.shape.rank, key.ne[2], key.ne[3])
 
-    def _conv_input(self, mixed: Tensor) -> Tensor:
-        s, sequences = self.shape, self.batch.sequences
-        width = (s.conv_kernel - 1) * s.conv_width
-        states = tf.cache(F32, self._here, width, sequences)
-        old = tf.reshape(self._load_state(states), s.conv_kernel - 1, s.conv_width, sequences)
-        joined = tf.concat(old, tf.transpose(mixed), 0)
-        tail = tf.view_3d(
-            joined,
-            (s.conv_kernel - 1, s.conv_width, sequences),
-            joined.nb[1],
-            joined.nb[2],
-            4 * (joined.ne[0] - old.ne[0]),
-        )
-        self.graph.expand(tf.copy_into(tail, tf.view_2d(states, width, sequences, states.nb[1])))
-        return joined
-
     def _split_conv(self, out: Tensor, per: int, sequences: int, head_v: int) -> tuple[Tensor, Tensor, Tensor]:
         s = self.shape
         row = 4 * (2 * s.state * s.groups + head_v * s.rank)

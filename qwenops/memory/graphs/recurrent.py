@@ -5,9 +5,15 @@ As in src/llama-graph.cpp and src/models/lfm2.cpp of llama.cpp b10434.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from qwenops.memory import tensor as tf
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.tensor import F32, I32, Tensor
+
+# how the states in use are taken out of all: copied as rows, or read in place by the operation that goes on from them
+Pick: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class Recurrent(Decoder):
@@ -20,15 +26,31 @@ class Recurrent(Decoder):
         self.kept_states = tf.view(self.state_rows, (b.sequences, 1, 1, 1))
         self.other_states = tf.view(self.state_rows, (0, 1, 1, 1), None, b.sequences * 4)
 
-    def _load_state(self, states: Tensor) -> Tensor:
+    def _load_state(self, states: Tensor, pick: Pick = tf.get_rows) -> Tensor:
         """Clear one state, fetch the ones in use, move the rest along (build_rs)."""
         g, width = self.graph, states.ne[0]
         rows = tf.reshape(states, width, states.ne[1])
         g.expand(tf.scale_in_place(tf.view(rows, (width, 1, 1, 1))))
-        current = g.expand(tf.get_rows(rows, self.kept_states))
+        current = g.expand(pick(rows, self.kept_states))
         others = tf.get_rows(rows, self.other_states)
         g.expand(tf.copy_into(others, tf.view_2d(states, width, 0, states.nb[1], width * states.ne[1] * 4)))
         return current
+
+    def _conv_input(self, mixed: Tensor) -> Tensor:
+        s, sequences = self.shape, self.batch.sequences
+        width = (s.conv_kernel - 1) * s.conv_width
+        states = tf.cache(F32, self._here, width, sequences)
+        old = tf.reshape(self._load_state(states), s.conv_kernel - 1, s.conv_width, sequences)
+        joined = tf.concat(old, tf.transpose(mixed), 0)
+        tail = tf.view_3d(
+            joined,
+            (s.conv_kernel - 1, s.conv_width, sequences),
+            joined.nb[1],
+            joined.nb[2],
+            4 * (joined.ne[0] - old.ne[0]),
+        )
+        self.graph.expand(tf.copy_into(tail, tf.view_2d(states, width, sequences, states.nb[1])))
+        return joined
 
 
 class ShortConvolution(Recurrent):
