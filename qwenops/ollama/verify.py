@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from qwenops.errors import CheckFailed, QwenopsError
@@ -12,6 +12,7 @@ from qwenops.memory.measured import as_measured, device_key, runtime_key, settin
 from qwenops.memory.probe_log import LoadLines
 from qwenops.memory.types import Need
 from qwenops.model.types import Model
+from qwenops.ollama.child_names import as_the_machine_has_them
 from qwenops.ollama.load import Loaded, load_alone
 from qwenops.ollama.types import Progress, silent
 from qwenops.ollama.watch import health
@@ -126,6 +127,8 @@ def load_and_verify(
             with history.open() as known:
                 known.finish_load(row, None, False)
         raise
+    if need is not None and loaded.lines is not None:
+        loaded = replace(loaded, lines=as_the_machine_has_them(loaded.lines, need.devices))
     verified = verify(name, runtime, need, loaded)
     if row is not None:
         with history.open() as known:

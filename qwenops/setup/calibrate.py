@@ -66,6 +66,7 @@ def calibrate_result(
     learned = learn_from(rows)
     own = learn_from([row for row in rows if row.id > before]).errors
     notes = [
+        "" if _by_link(runtime) else "by the API the server keeps the uploaded files until it next starts",
         f"{_joined(others)} {_is(others)} loaded as well: Ollama may have made room by unloading" if others else "",
         *(f"{t.device.name}, {t.name}: not learned from, {t.why_not}" for t in trials if t.why_not),
         *(f"{t.device.name}, {t.name}: not loaded as planned, its figures count for nothing" for t in trials if t.odd),
@@ -172,19 +173,23 @@ def _registered(name: str, file: Path, device: Device, runtime: Runtime, progres
     from qwenops.ollama.register import register
 
     parameters = _parameters(read_model(file), device, runtime)
-    linked = runtime.store is not None and runtime.store.writable
     try:
         register(
             Spec(shards=(file,), parameters=parameters),
             name,
             runtime,
-            via="auto" if linked else "api",
+            via="auto" if _by_link(runtime) else "api",
             progress=progress,
         )
         yield name
     finally:
         with _undisturbed():
             _take_away(name, runtime)
+
+
+def _by_link(runtime: Runtime) -> bool:
+    """Whether the files can be linked into the server's store; else they are uploaded, some dozen MiB each."""
+    return runtime.store is not None and runtime.store.writable
 
 
 def _take_away(name: str, runtime: Runtime) -> None:
