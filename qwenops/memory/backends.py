@@ -17,6 +17,9 @@ _ENDLESS: Final = 1 << 62
 OFFLOAD_ROWS: Final = 32  # op_offload_min_batch_size of every backend
 _CUDA_ROW_PADDING: Final = 512  # MATRIX_ROW_PADDING
 _CUDA_FLASH_HEADS: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
+# keys that only several heads at once can use: the values beside them, and how many heads
+_CUDA_GROUPED_HEADS: Final = {192: (128, 8), 320: (256, 32), 512: (512, 1), 576: (512, 1)}
+_CUDA_KEYS: Final = 256  # FATTN_KQ_STRIDE
 _SOFTWARE_RANGE: Final = 128 * MIB  # maxStorageBufferRange of Mesa's llvmpipe
 _HARDWARE_RANGE: Final = 4 * GIB - 1
 _METAL_HEADS: Final = frozenset({32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
@@ -65,6 +68,8 @@ class Backend:
                 return False
         if t.op == "FLASH_ATTN_EXT":
             return self._supports_attention(t)
+        if t.op == "MUL_MAT" and self.kind == "vulkan":
+            return _vulkan_multiplies(t.src[0], t.src[1])
         if t.op == "GATED_DELTA_NET":
             return self.kind != "vulkan" or t.src[2].ne[0] in (16, 32, 64, 128)
         if t.op == "SSM_SCAN":
@@ -90,7 +95,7 @@ class Backend:
             return k.ne[0] % 8 == 0 and v.ne[0] % 8 == 0
         if self.kind == "metal":
             return k.ne[0] in _METAL_HEADS and k.type == v.type
-        return k.ne[0] in _CUDA_FLASH_HEADS and v.ne[0] == k.ne[0] and k.type == v.type
+        return k.type == v.type and _cuda_attends(t.src[0], k, v)
 
     def takes_over(self, t: Tensor) -> bool:
         """Whether an operation on a weight that lies on the host is better run here (op offload)."""
@@ -132,12 +137,29 @@ def encoder_host_backend() -> Backend:
     return Backend("CPU", "cpu", 32)
 
 
+def _vulkan_multiplies(a: Tensor, b: Tensor) -> bool:
+    """Vulkan spreads no weight over sequences, and wants the rows of one in blocks side by side."""
+    side_by_side = a.nb[1] == row_bytes(a.type, a.ne[0]) and (a.ne[3] == 1 or a.nb[3] == a.nb[2] * a.ne[2])
+    return a.ne[3] == b.ne[3] and (BLOCK[a.type] == 1 or side_by_side)
+
+
+def _cuda_attends(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Which heads the attention of CUDA is made for (ggml_cuda_get_best_fattn_kernel)."""
+    if k.ne[0] in _CUDA_FLASH_HEADS:
+        return v.ne[0] == k.ne[0]
+    width, at_once = _CUDA_GROUPED_HEADS.get(k.ne[0], (0, 1))
+    grouped = q.ne[2] // k.ne[2]
+    return v.ne[0] == width and grouped >= 2 and grouped % at_once == 0 and k.ne[1] % _CUDA_KEYS == 0
+
+
 def _cuda_extra(t: Tensor) -> int:
     extra = 0
     if t.op == "FLASH_ATTN_EXT" and t.src[0].ne[1] > 2:
         # prompt kernels read K and V as f16, so a cache in another type gets a copy behind the result
         end = t.size
-        for source in (t.src[1], t.src[2]):
+        k, v = t.src[1], t.src[2]
+        within = v.view_of is not None and v.view_of is k.view_of and v.offset == k.offset
+        for source in (k,) if within else (k, v):
             if source.type != F16:
                 end = pad(end, 128) + source.elements * TYPE_BYTES[F16]
         extra = end - t.size

@@ -23,7 +23,8 @@ class Shape:
     joint key and value stand for, `rotated` how many numbers of a head know their position, `expert_groups` how many
     groups experts are chosen from, `sparse_blocks` how many of the first blocks let only the largest activations on.
     `cached` is whether there is a cache at all, `causal` whether a token sees only what came before it, `pooling` how
-    an embedding server makes one vector of a text (None where Ollama runs no such server).
+    an embedding server makes one vector of a text (None where Ollama runs no such server), `added_images` by block
+    which embedding of an input row comes in before it (-1 for none), where the file says so (Granite 4 Vision).
     """
 
     architecture: str
@@ -64,6 +65,7 @@ class Shape:
     cached: bool = True
     causal: bool = True
     pooling: int | None = None
+    added_images: tuple[int, ...] = ()
 
     def owns_cache(self, layer: int) -> bool:
         """Whether a block keeps keys and values; the draft block of a hybrid does not in the main context."""
@@ -88,6 +90,12 @@ class Shape:
     def value_head(self, layer: int) -> int:
         """Numbers of one head's value."""
         return self.window_head_v if self.window_head_v and self.sliding[layer] else self.head_v
+
+    def image_after(self, layer: int) -> int:
+        """Which embedding of an input row is added to what a block gives; -1 for none."""
+        if self.added_images:
+            return self.added_images[layer + 1] if layer + 1 < len(self.added_images) else -1
+        return layer + 1 if layer < self.image_inputs - 1 else -1
 
     def cache_of(self, layer: int) -> int:
         """The block whose cache a block uses: the last of its kind that has one (layer_reuse_cb of create_memory)."""
@@ -120,7 +128,8 @@ def shape_of(model: Model) -> Shape:
     head = embedding // heads if heads else 0
     tensors = {t.name: t for t in model.header.tensors}
     architecture = model.architecture
-    deepstack = int(get("n_deepstack_layers", 0) or 0)
+    added_images = _each(get("deepstack_mapping", ()), 0)
+    deepstack = len({n for n in added_images if n >= 0}) or int(get("n_deepstack_layers", 0) or 0)
     short = int(get("shortconv.l_cache", 0) or 0)
     head_k = int(get("attention.key_length", head))
     mla_head_k, mla_head_v = (int(get(f"attention.{n}_length_mla", 0) or 0) for n in ("key", "value"))
@@ -162,6 +171,7 @@ def shape_of(model: Model) -> Shape:
         sparse_blocks=_GEMMA3N_SPARSE if architecture == "gemma3n" else 0,
         cached=architecture not in UNCACHED,
         causal=bool(get("attention.causal", True)) and architecture not in _NEVER_CAUSAL,
+        added_images=added_images,
         pooling=None if get("pooling_type") is None else int(get("pooling_type", 0)),
     )
 
@@ -170,6 +180,10 @@ def shape_of(model: Model) -> Shape:
 HEADLESS: Final = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert"})
 UNCACHED: Final = HEADLESS | {"gemma-embedding", "neo-bert", "eurobert"}
 _NEVER_CAUSAL: Final = frozenset({"gemma-embedding"})
+_SIGMOID: Final = 2
+# the gate of experts where the file does not say
+_GATES: Final = {"glm4moe": _SIGMOID, "llama4": _SIGMOID}
+
 # operations that a graph has only where the header asks for them
 _EXTRAS: Final[dict[str, Callable[[Model], bool]]] = {
     "logits capped": lambda m: bool(m.hparam("final_logit_softcapping")) or m.architecture == "gemma2",
@@ -179,7 +193,7 @@ _EXTRAS: Final[dict[str, Callable[[Model], bool]]] = {
     "parallel residual": lambda m: bool(m.hparam("use_parallel_residual")),
     "shares sum to one": lambda m: bool(m.hparam("expert_weights_norm")),
     "expert scale": lambda m: m.hparam("expert_weights_scale", 0) not in (0, 1),
-    "sigmoid gate": lambda m: m.hparam("expert_gating_func") == 2,
+    "sigmoid gate": lambda m: (m.hparam("expert_gating_func") or _GATES.get(m.architecture)) == _SIGMOID,
     "temperature": lambda m: bool(m.hparam("attention.temperature_scale")),
     "no rope": lambda m: m.hparam("rope.scaling.finetuned") is False,
     "norms without weights": lambda m: bool(m.hparam("ssm.dt_b_c_rms")),

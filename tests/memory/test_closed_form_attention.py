@@ -106,3 +106,41 @@ def test_caches_on_the_host_are_fetched_again_for_every_block_that_shares_them()
     ]
     copy = 2 * F16_BYTES * 512 * 16384
     assert [b - a for a, b in pairwise(computes)] == pytest.approx([copy, copy], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "row"),
+    [
+        ("deepseek-v2-lite", 512 + 64),  # one latent row for all heads, key and value at once
+        ("deepseek-v2-lite-old", 16 * (192 + 128)),  # keys and values of every head
+        ("deepseek-v3", 512 + 64),
+        ("glm-4.7-flash", 512 + 64),
+    ],
+)
+def test_latent_attention_keeps_one_row_a_token_and_block(shape: str, row: int) -> None:
+    need = closed_form(text_model(TEXT[shape]), LoadSettings(num_ctx=8192), CARD)
+    layers = TEXT[shape].layers + TEXT[shape].draft_layers
+    assert need.devices[0].kv_bytes == F16_BYTES * 8192 * row * layers
+
+
+@pytest.mark.parametrize(
+    ("shape", "runs"),
+    [
+        ("gemma-4-e2b", True),  # heads of 512, eight to a key
+        ("gemma-4-31b", True),
+        ("deepseek-v2-lite", True),  # keys of 576 with values of 512
+        ("deepseek-v2-lite-old", False),  # keys of 192, each for one head alone
+    ],
+)
+def test_cuda_runs_the_fused_attention_for_the_heads_it_is_made_for(shape: str, runs: bool) -> None:
+    assert closed_form(text_model(TEXT[shape]), LoadSettings(), CARD).flash_attn is runs
+
+
+def test_cuda_reads_a_latent_cache_of_another_type_from_one_copy() -> None:
+    """The value is the front of the key: what the kernel reads as f16 holds both."""
+    settings = LoadSettings(num_ctx=131072)
+    small = replace(settings, kv_type_k="q8_0", kv_type_v="q8_0")
+    plain, copied = (
+        closed_form(text_model(TEXT["deepseek-v2-lite"]), s, CARD).devices[0].compute_bytes for s in (settings, small)
+    )
+    assert copied - plain == pytest.approx(F16_BYTES * 131072 * 576, rel=0.1)

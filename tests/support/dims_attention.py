@@ -42,7 +42,55 @@ _3N = {
     "more_keys": (("attention.sliding_window", 512), ("final_logit_softcapping", 30.0)),
 }
 
+
+def _mla(layers: int, embedding: int, heads: int, ffn: int, vocabulary: int, **more: Any) -> Dims:
+    """Keys and values kept as one row; `plain`, `turned` and `value` are what it is widened to."""
+    plain, turned, value, rank = (more.pop(k) for k in ("plain", "turned", "value", "rank"))
+    latent, keys, queries = more.pop("latent", True), more.pop("keys", ()), more.pop("queries", 0)
+    shared = more.pop("shared", 1)
+    mla = (("attention.key_length_mla", plain + turned), ("attention.value_length_mla", value))
+    keys = (
+        ("attention.kv_lora_rank", rank),
+        ("attention.key_length", rank + turned if latent else plain + turned),
+        ("attention.value_length", rank if latent else value),
+        *(mla if latent else ()),
+        ("rope.dimension_count", turned),
+        *((("attention.q_lora_rank", queries),) if queries else ()),
+        ("expert_shared_count", shared),
+        *keys,
+    )
+    more["shared_ffn"] = shared * more["expert_ffn"]
+    more = {"architecture": "deepseek2", "kv_heads": 1 if latent else heads, "head": plain + turned, **more}
+    return Dims(layers=layers, embedding=embedding, heads=heads, ffn=ffn, vocabulary=vocabulary, more_keys=keys, **more)
+
+
+_V2_LITE = {
+    "plain": 128, "turned": 64, "value": 128, "rank": 512, "context": 163840,
+    "experts": 64, "experts_used": 6, "expert_ffn": 1408, "shared": 2,
+    "keys": (("leading_dense_block_count", 1), ("expert_weights_scale", 1.0)),
+}  # fmt: skip
+_V3 = {
+    "plain": 128, "turned": 64, "value": 128, "rank": 512, "queries": 1536, "context": 163840,
+    "experts": 256, "experts_used": 8, "expert_ffn": 2048,
+    "keys": (
+        ("leading_dense_block_count", 3), ("expert_weights_scale", 2.5), ("expert_weights_norm", True),
+        ("expert_gating_func", 2), ("expert_group_count", 8), ("expert_group_used_count", 4),
+    ),
+}  # fmt: skip
+_GLM_FLASH = {
+    "plain": 192, "turned": 64, "value": 256, "rank": 512, "queries": 768, "context": 202752, "draft_layers": 1,
+    "experts": 64, "experts_used": 4, "expert_ffn": 1536,
+    "keys": (
+        ("leading_dense_block_count", 1), ("expert_weights_scale", 1.8), ("expert_weights_norm", True),
+        ("expert_gating_func", 2),
+    ),
+}  # fmt: skip
+
 ATTENTION: dict[str, Dims] = {
+    "deepseek-v2-lite": _mla(27, 2048, 16, 10944, 102400, **_V2_LITE),
+    "deepseek-v2-lite-old": _mla(27, 2048, 16, 10944, 102400, latent=False, **_V2_LITE),
+    "deepseek-v3": _mla(61, 7168, 128, 18432, 129280, **_V3),
+    "glm-4.7-flash": _mla(47, 2048, 20, 10240, 154880, **_GLM_FLASH),
     "gemma-3n-e2b": Dims("gemma3n", 30, 2048, 8, head=256, ffn=8192, **_3N),
     "gemma-3n-e4b": Dims("gemma3n", 35, 2048, 8, head=256, ffn=16384, **_3N),
     "gemma-4-e2b": _gemma4(35, 1536, 8, 1, 6144, 5, shared=20, keys=_E2B_FFN),
@@ -67,6 +115,15 @@ ATTENTION: dict[str, Dims] = {
 
 # the same with heads and experts that the software device can hold
 ATTENTION |= {
+    "deepseek-v2-lite-small": replace(ATTENTION["deepseek-v2-lite"], vocabulary=32000, experts=8, ffn=5632),
+    "deepseek-v2-lite-old-small": replace(ATTENTION["deepseek-v2-lite-old"], vocabulary=32000, experts=8, ffn=5632),
+    "deepseek-v3-small": replace(
+        ATTENTION["deepseek-v3"], layers=10, embedding=1024, heads=16, ffn=4096, vocabulary=32000, experts=32,
+        expert_ffn=512, shared_ffn=512,
+    ),
+    "glm-4.7-flash-small": replace(
+        ATTENTION["glm-4.7-flash"], layers=20, vocabulary=32000, ffn=5120, experts=8, expert_ffn=1024, shared_ffn=1024
+    ),
     "gemma-3n-e2b-small": replace(ATTENTION["gemma-3n-e2b"], vocabulary=32000),
     "gemma-3n-e4b-small": replace(ATTENTION["gemma-3n-e4b"], vocabulary=32000, ffn=8192),
     "gemma-4-e2b-small": replace(ATTENTION["gemma-4-e2b"], vocabulary=32000),

@@ -121,5 +121,56 @@ def _gemma3n_ends(d: Dims, w: Types) -> list[Row]:
     ]
 
 
-BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {"gemma3n": _gemma3n, "gemma4": _gemma4}
+def _experts(d: Dims, w: Types, *, biased: bool = False) -> list[Row]:
+    e, wide, n = d.embedding, d.expert_ffn, d.experts
+    return [
+        ("ffn_gate_inp.weight", (e, n), "F32"),
+        ("ffn_gate_exps.weight", (e, wide, n), w("q")),
+        ("ffn_down_exps.weight", (wide, e, n), w("down")),
+        ("ffn_up_exps.weight", (e, wide, n), w("q")),
+        *([("exp_probs_b.bias", (n,), "F32")] if biased else []),
+        *(_gated(d, w, d.shared_ffn, "_shexp") if d.shared_ffn else []),
+    ]
+
+
+def _draft(d: Dims, w: Types, i: int) -> list[Row]:
+    if i < d.layers:
+        return []
+    return [("nextn.eh_proj.weight", (2 * d.embedding, d.embedding), w("q")), *_norms(d, "nextn.enorm", "nextn.hnorm")]
+
+
+def _mla(d: Dims, w: Types, i: int) -> list[Row]:
+    e, heads, rank, turned = d.embedding, d.heads, _of(d, "attention.kv_lora_rank"), _of(d, "rope.dimension_count")
+    latent, queries = _of(d, "attention.key_length_mla"), _of(d, "attention.q_lora_rank")
+    head, plain = d.head, d.head - turned
+    value = _of(d, "attention.value_length_mla") or _of(d, "attention.value_length")
+    rows = [*_norms(d, "attn_norm", "ffn_norm"), ("attn_kv_a_norm.weight", (rank,), "F32")]
+    if queries:
+        rows += [
+            ("attn_q_a.weight", (e, queries), w("q")),
+            ("attn_q_a_norm.weight", (queries,), "F32"),
+            ("attn_q_b.weight", (queries, heads * head), w("q")),
+        ]
+    else:
+        rows.append(("attn_q.weight", (e, heads * head), w("q")))
+    rows.append(("attn_kv_a_mqa.weight", (e, rank + turned), w("q")))
+    if latent:
+        rows += [
+            ("attn_k_b.weight", (plain, rank, heads), w("q")),
+            ("attn_v_b.weight", (rank, value, heads), w("q")),
+        ]
+    else:
+        rows.append(("attn_kv_b.weight", (rank, heads * (plain + value)), w("q")))
+    rows.append(("attn_output.weight", (heads * value, e), w("q")))
+    if i < _of(d, "leading_dense_block_count"):
+        return rows + _gated(d, w, d.ffn)
+    return rows + _experts(d, w, biased=_of(d, "expert_gating_func") == 2) + _draft(d, w, i)
+
+
+BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {
+    "deepseek2": _mla,
+    "gemma3n": _gemma3n,
+    "gemma4": _gemma4,
+    "mistral4": _mla,
+}
 ENDS: dict[str, Callable[[Dims, Types], list[Row]]] = {"gemma3n": _gemma3n_ends, "gemma4": _gemma4_ends}

@@ -7,8 +7,11 @@ from typing import Final
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.gemma3n import Gemma3n
 from qwenops.memory.graphs.gemma4 import Gemma4
+from qwenops.memory.graphs.mla import Latent
 
 ATTENTION: Final[dict[str, type[Decoder]]] = {
+    "deepseek2": Latent,
     "gemma3n": Gemma3n,
     "gemma4": Gemma4,
+    "mistral4": Latent,
 }
