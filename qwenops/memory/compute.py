@@ -182,7 +182,7 @@ def _recurrence_fused(settings: LoadSettings, placement: Placement, backends: Se
 def _pipelined(placement: Placement, backends: Sequence[Backend]) -> bool:
     """Several devices with every layer on them work as a pipeline, with copies of the inputs."""
     devices = [b for b in backends if not b.is_host]
-    return len(devices) > 1 and placement.full and not placement.host_experts
+    return len(devices) > 1 and placement.full and not placement.host_experts and not placement.overflows
 
 
 def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused: bool = True) -> list[int]:

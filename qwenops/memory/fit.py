@@ -2,7 +2,8 @@
 
 A replay of common_params_fit_impl (common/fit.cpp, llama.cpp b10434) with the context given: it tries every layer on
 the devices; for a mixture of experts it then moves the experts of all blocks to the host; it fills the devices from the
-last to the first by false position. On the last device it also tries parts of one more block.
+last to the first by false position. Of a mixture it then makes whole blocks from the first device on, and leaves part
+of one more block of each device to the next one, or to the host.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from qwenops.machine.types import Device
-from qwenops.memory.placement import Placement, place
+from qwenops.memory.placement import Overflow, Placement, place
 
 # what stays on the host of one block, by how its names begin (LAYER_FRACTION_ATTN, _UP, _GATE)
 _ALL = ("ffn_gate", "ffn_up", "ffn_down")
@@ -24,13 +25,20 @@ Measure = Callable[[Placement], Sequence[int]]
 
 @dataclass(frozen=True)
 class _Fill:
-    """Layers of each device, and how many of the last of them leave their experts on the host."""
+    """Layers of each device, and how many of the last of them leave their experts on the host.
+
+    Of the first of these, `leaving` names what leaves the device instead, where something else was found to fit.
+    """
 
     layers: tuple[int, ...]
     partial: tuple[int, ...]
+    leaving: tuple[tuple[str, ...], ...]
 
     def replaced(self, device: int, layers: int, partial: int) -> _Fill:
-        return _Fill(_put(self.layers, device, layers), _put(self.partial, device, partial))
+        return replace(self, layers=_put(self.layers, device, layers), partial=_put(self.partial, device, partial))
+
+    def with_leaving(self, device: int, prefixes: tuple[str, ...]) -> _Fill:
+        return replace(self, leaving=(*self.leaving[:device], prefixes, *self.leaving[device + 1 :]))
 
 
 class Fit:
@@ -50,40 +58,47 @@ class Fit:
         full = place(self._blocks, self._blocks + 1, self._devices)
         if all(used <= target for used, target in zip(self._measure(full), self._targets, strict=True)):
             return full
-        none = _Fill((0,) * len(self._devices), (0,) * len(self._devices))
+        none = _Fill((0,) * len(self._devices), (0,) * len(self._devices), ((),) * len(self._devices))
         filled = self._fill_back_to_front(none)
         if not self._mixture or sum(filled.layers) <= self._blocks:
             return self._placed(filled)
-        filled = self._give_experts_back(filled)
-        return self._with_part_of_a_block(self._placed(filled))
+        return self._placed(self._give_experts_back(filled))
 
-    def _with_part_of_a_block(self, placed: Placement) -> Placement:
-        """Leave less of the first block without experts behind, if that fits."""
-        device = len(self._devices) - 1
-        left = [b for b in sorted(placed.host_experts) if placed.backends[b] == device]
-        if not left:
-            return placed
+    def _with_part_of_a_block(self, fill: _Fill, device: int, source: int) -> _Fill:
+        """One more block of the source on a device but for a part of it, as small a part as fits elsewhere."""
+        last = len(self._devices) - 1
+        if not fill.partial[source] or fill.layers[source] <= (1 if device == last else 0):
+            return fill
+        moved = fill.replaced(source, fill.layers[source] - 1, fill.partial[source] - 1)
+        moved = moved.replaced(device, moved.layers[device] + 1, moved.partial[device] + 1)
 
-        def fitting(prefixes: tuple[str, ...]) -> Placement | None:
-            tried = replace(placed, overflow=(left[0], prefixes))
-            return tried if self._measure(tried)[device] < self._targets[device] else None
+        def fitting(prefixes: tuple[str, ...]) -> _Fill | None:
+            tried = moved.with_leaving(device, prefixes)
+            used = self._measure(self._placed(tried))
+            fits = all(used[d] < self._targets[d] for d in (device, min(device + 1, last)))
+            return tried if fits else None
 
         up = fitting(_ALL_BUT_UP)
         if up is None:
-            return fitting(_ALL) or placed
+            return fitting(_ALL) or fill
         return fitting(_DOWN) or up
 
     def _placed(self, fill: _Fill) -> Placement:
         total = sum(fill.layers)
         first = self._blocks + 1 - total
         host_experts: set[int] = set()
-        for layers, left in zip(fill.layers, fill.partial, strict=True):
-            host_experts.update(range(first + layers - left, first + layers))
+        overflows: list[Overflow] = []
+        for device, (layers, left, leaving) in enumerate(zip(fill.layers, fill.partial, fill.leaving, strict=True)):
             first += layers
+            host_experts.update(range(first - left, first))
+            if leaving and left:
+                host_experts.remove(first - left)
+                overflows.append(Overflow(first - left, leaving, device + 1))  # the host's number follows the last's
         shares = fill.layers if total else None
-        return place(
+        placed = place(
             self._blocks, total, self._devices, shares=shares, host_experts=frozenset(host_experts - {self._blocks})
         )
+        return replace(placed, overflows=tuple(overflows))
 
     def _fill_back_to_front(self, fill: _Fill) -> _Fill:
         last = len(self._devices) - 1
@@ -101,7 +116,7 @@ class Fit:
         """All blocks are placed without experts: make whole ones of them in front, device by device, until it is full.
 
         A block that becomes whole goes to the device that has room for it, from the first device that has blocks
-        without experts. What part of one more block a device but the last could leave to the next is not tried.
+        without experts.
         """
         source = next(device for device, layers in enumerate(fill.layers) if layers)
         for device in range(len(fill.layers)):
@@ -110,8 +125,13 @@ class Fit:
             make = partial(self._with_whole, fill, device, source)
             left = sum(fill.partial[source:])
             fill = make(self._most(left, make, device))
-            source = next((d for d in range(source, len(fill.partial)) if fill.partial[d]), len(fill.partial) - 1)
+            source = self._next_source(fill, source)
+            fill = self._with_part_of_a_block(fill, device, source)
+            source = self._next_source(fill, source) if source != device else source
         return fill
+
+    def _next_source(self, fill: _Fill, source: int) -> int:
+        return next((d for d in range(source, len(fill.partial)) if fill.partial[d]), len(fill.partial) - 1)
 
     def _with_whole(self, fill: _Fill, device: int, source: int, n: int) -> _Fill:
         for giver in range(source, len(fill.layers)):

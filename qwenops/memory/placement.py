@@ -15,17 +15,26 @@ from qwenops.memory.types import LoadSettings
 
 
 @dataclass(frozen=True)
+class Overflow:
+    """A block of which some tensors go to another backend than the block's; `prefixes` is how their names begin."""
+
+    block: int
+    prefixes: tuple[str, ...]
+    backend: int
+
+
+@dataclass(frozen=True)
 class Placement:
     """The backend number of every block and, last, of the output; the CPU has the number of devices.
 
-    `host_experts` are blocks whose experts stay on the host although the block is on a device. `overflow` is one of
-    them of which something else stays there: the block, and how the names of those tensors begin.
+    `host_experts` are blocks whose experts stay on the host although the block is on a device. `overflows` are blocks
+    of which something else goes elsewhere, to the host or the next device.
     """
 
     backends: tuple[int, ...]
     cpu: int
     host_experts: frozenset[int] = frozenset()
-    overflow: tuple[int, tuple[str, ...]] | None = None
+    overflows: tuple[Overflow, ...] = ()
 
     @property
     def on_device(self) -> int:

@@ -130,14 +130,8 @@ def _address(folder: Path) -> list[str]:
 
 
 def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLog, chosen: FitPass) -> Need:
-    parts = _as_loaded(
-        device_parts(model, fit, chosen, experts_on_host(question.facts.block_count, settings)),
-        model,
-        settings,
-        question,
-        fit,
-        chosen,
-    )
+    parts = device_parts(model, fit, chosen, experts_on_host(question.facts.block_count, settings))
+    parts = _as_loaded(parts, model, settings, question, chosen)
     vision = _vision(model, settings, question, fit, chosen)
     needs = tuple(_device_need(p, vision.largest if vision else None) for p in parts)
     host = host_parts(model, chosen)
@@ -167,24 +161,15 @@ def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLo
 
 
 def _as_loaded(
-    parts: tuple[DeviceParts, ...],
-    model: Model,
-    settings: LoadSettings,
-    question: Question,
-    fit: FitLog,
-    chosen: FitPass,
+    parts: tuple[DeviceParts, ...], model: Model, settings: LoadSettings, question: Question, chosen: FitPass
 ) -> tuple[DeviceParts, ...]:
     """The parts less what the fit counts for several devices and the load does not make."""
     devices = question.load.devices
-    if len(parts) < 2 or len(devices) != len(parts) or fit.overflowing_layers:
+    if len(parts) < 2 or len(devices) != len(parts):
         return parts
-    from qwenops.memory.placement import Placement
-    from qwenops.memory.rehearsal import rehearsed_extra
+    from qwenops.memory.rehearsal import placement_of, rehearsed_extra
 
-    cpu = len(parts)
-    numbers = {part.name: number for number, part in enumerate(parts)}
-    placed = tuple(numbers.get(name, cpu) for _, name in sorted(chosen.layer_devices))
-    extra = rehearsed_extra(model, settings, devices, Placement(placed, cpu))
+    extra = rehearsed_extra(model, settings, devices, placement_of(chosen))
     return tuple(replace(p, compute_bytes=p.compute_bytes - more) for p, more in zip(parts, extra, strict=True))
 
 

@@ -25,6 +25,7 @@ _CACHE = re.compile(
 )
 _CACHE_LAYER = re.compile(r"(llama_kv_cache|llama_memory_recurrent)\w*[:,] layer\s+(\d+): dev = (\S+)")
 _LAYER = re.compile(r"load_tensors: layer\s+(\d+) assigned to device (\S+?),")
+_OVERRIDDEN = re.compile(r"tensor (blk\.\d+\.\S+) .* buffer type overridden to (\S+)")
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _FREE = re.compile(r"using device (\S+)\s+\(.*\)\s+-\s+(\d+)\s+MiB free")
 _ROW = re.compile(
@@ -146,7 +147,10 @@ class Cache:
 
 @dataclass(frozen=True)
 class FitPass:
-    """One trial of the fit: its table, and the exact lines of the same trial where the log is verbose enough."""
+    """One trial of the fit: its table, and the exact lines of the same trial where the log is verbose enough.
+
+    `overridden` names the tensors that go elsewhere than their layer, with the buffer they go to.
+    """
 
     rows: tuple[MemoryRow, ...]
     layers: Layers | None
@@ -155,6 +159,7 @@ class FitPass:
     buffers: tuple[BufferLine, ...]
     tries: tuple[tuple[int, int], ...]
     flash_attn: bool | None
+    overridden: tuple[tuple[str, str], ...] = ()
 
     def row(self, name: str) -> MemoryRow | None:
         """The row of one device, or of "Host"."""
@@ -208,7 +213,7 @@ def parse_fit_log(text: str) -> FitLog:
     elif final:
         end = "spilled"
         # The dense stage prints from the last device to the first.
-        chosen = _last_try(passes, final) or _last_try(passes, final[::-1])
+        chosen = _last_try(passes, final, -1) or _last_try(passes, final[::-1], 0)
     else:
         end, chosen = "as asked", passes[0]
     return FitLog(
@@ -342,6 +347,7 @@ def _fit_pass(block: list[str]) -> FitPass:
     buffers: dict[tuple[str, str, str], BufferLine] = {}
     layer_devices: list[tuple[int, str]] = []
     tries: list[tuple[int, int]] = []
+    overridden: list[tuple[str, str]] = []
     layers: Layers | None = None
     flash: bool | None = None
     for line in block:
@@ -358,6 +364,8 @@ def _fit_pass(block: list[str]) -> FitPass:
             kind = _cache_kind(match[1])
             caches.append(Cache(kind, _mib(match[2]), int(match[3]), tuple(owners[kind])))
             owners[kind] = []
+        elif match := _OVERRIDDEN.search(line):
+            overridden.append((match[1], match[2]))
         elif match := _LAYER.search(line):
             layer_devices.append((int(match[1]), match[2]))
         elif match := _OFFLOADED.search(line):
@@ -372,6 +380,7 @@ def _fit_pass(block: list[str]) -> FitPass:
         buffers=tuple(buffers.values()),
         tries=tuple(tries),
         flash_attn=flash,
+        overridden=tuple(overridden),
     )
 
 
@@ -395,15 +404,16 @@ def _row(match: re.Match[str]) -> MemoryRow:
     )
 
 
-def _last_try(passes: tuple[FitPass, ...], final: tuple[tuple[int, int, int], ...]) -> FitPass | None:
+def _last_try(passes: tuple[FitPass, ...], final: tuple[tuple[int, int, int], ...], newest: int) -> FitPass | None:
     """The trial of a choice: layers, those without experts, MiB used, by device.
 
     The last trials of a mixture of experts move parts of one block at the same number of layers, and not all of them
-    are taken: what was used tells them apart.
+    are taken: what was used tells them apart, on the device that was printed last; what was printed of others before
+    may have changed since.
     """
     tried = [p for p in reversed(passes) if p.tries == tuple((layers, part) for layers, part, _ in final)]
-    used = [mib * MIB for _, _, mib in final]
-    return next((p for p in tried if [d.self_bytes for d in p.devices] == used), tried[0] if tried else None)
+    used = final[newest][2] * MIB
+    return next((p for p in tried if p.devices[newest].self_bytes == used), tried[0] if tried else None)
 
 
 def _shares(lines: list[str], pattern: re.Pattern[str]) -> dict[str, int]:

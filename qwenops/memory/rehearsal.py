@@ -13,10 +13,26 @@ from qwenops.machine.types import Device
 from qwenops.memory.backends import backend_of, host_backend
 from qwenops.memory.closed_form import text_need
 from qwenops.memory.graphs import GRAPHS
-from qwenops.memory.placement import Placement
+from qwenops.memory.placement import Overflow, Placement
+from qwenops.memory.probe_log import FitPass
 from qwenops.memory.shape import shape_of
 from qwenops.memory.types import LoadSettings
 from qwenops.model.types import Model
+
+
+def placement_of(chosen: FitPass) -> Placement:
+    """Where one trial of the fit puts every layer, and what of a block it puts elsewhere."""
+    cpu = len(chosen.devices)
+    numbers = {row.name: number for number, row in enumerate(chosen.devices)}
+    leaving: dict[tuple[int, int], list[str]] = {}
+    for name, buffer in chosen.overridden:
+        _, block, rest = name.split(".", 2)
+        leaving.setdefault((int(block), numbers.get(buffer, cpu)), []).append(rest)
+    return Placement(
+        tuple(numbers.get(name, cpu) for _, name in sorted(chosen.layer_devices)),
+        cpu,
+        overflows=tuple(Overflow(block, tuple(rest), there) for (block, there), rest in leaving.items()),
+    )
 
 
 def rehearsed_extra(

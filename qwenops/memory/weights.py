@@ -92,7 +92,7 @@ class _Shares:
         self._shape = shape
         self._backends = backends
         self._cpu = len(backends) - 1
-        self._made: dict[tuple[int, int, tuple[str, ...] | None], _Share] = {}
+        self._made: dict[tuple[int, int, tuple[str, ...] | None, int], _Share] = {}
 
     def block(self, layer: int, placement: Placement) -> _Share:
         """The tensors of one block."""
@@ -100,12 +100,14 @@ class _Shares:
         if shape.trunk_layers <= layer < shape.layers:
             return self._share({}, [0] * len(self._backends), _NO_MIX)  # of a draft head
         backend = placement.backends[min(layer, len(placement.backends) - 1)]
-        staying: tuple[str, ...] = ()
-        if placement.overflow is not None and layer == placement.overflow[0]:
-            staying = placement.overflow[1]
+        leaving: tuple[str, ...] = ()
+        there = self._cpu
+        over = next((o for o in placement.overflows if o.block == layer), None)
+        if over is not None:
+            leaving, there = over.prefixes, over.backend
         elif layer in placement.host_experts:
-            staying = _EXPERTS
-        key = (layer, backend, staying)
+            leaving = _EXPERTS
+        key = (layer, backend, leaving, there)
         found = self._made.get(key)
         if found is None:
             found = self._made[key] = self._made_block(*key)
@@ -113,20 +115,20 @@ class _Shares:
 
     def ends(self, first: int, last: int) -> _Share:
         """What belongs to no block: the embedding, the head, the frequency factors."""
-        key = (first, last, None)
+        key = (first, last, None, self._cpu)
         found = self._made.get(key)
         if found is None:
             found = self._made[key] = self._made_ends(first, last)
         return found
 
-    def _made_block(self, layer: int, backend: int, staying: tuple[str, ...]) -> _Share:
+    def _made_block(self, layer: int, backend: int, leaving: tuple[str, ...], there: int) -> _Share:
         sums = [0] * len(self._backends)
         places: dict[str, tuple[Tensor, int]] = {}
         mix: set[tuple[str, int, int]] = set()
         for t in self._tensors[layer]:
             rest = t.name.split(".", 2)[2]
-            stays = any(e in rest for e in _EXPERTS) if staying is _EXPERTS else rest.startswith(staying)
-            where = _possible(t, t.name, self._cpu if stays else backend, self._backends, self._shape)
+            leaves = any(e in rest for e in _EXPERTS) if leaving is _EXPERTS else rest.startswith(leaving)
+            where = _possible(t, t.name, there if leaves else backend, self._backends, self._shape)
             places[t.name] = (t, where)
             mix.add((rest, t.type, where))
             sums[where] += stored_bytes(t, self._backends[where])

@@ -9,14 +9,18 @@ import pytest
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.ladder import need
-from qwenops.memory.placement import Placement
-from qwenops.memory.rehearsal import rehearsed_extra
+from qwenops.memory.placement import Overflow, Placement
+from qwenops.memory.probe_log import parse_fit_log
+from qwenops.memory.rehearsal import placement_of, rehearsed_extra
 from qwenops.memory.types import LoadSettings
 from qwenops.units import GIB, MIB
 from tests.support.shapes import TEXT, text_model
 
 MODEL = text_model(TEXT["qwen3-0.6b"])
 SETTINGS = LoadSettings(num_ctx=4096)
+MIXTURE = replace(
+    TEXT["qwen3-30b-a3b"], layers=8, embedding=1024, heads=16, experts=64, experts_used=4, vocabulary=32000
+)
 SPLIT = Placement((0,) * 15 + (1,) * 14, 2)
 
 
@@ -62,3 +66,46 @@ def test_a_hybrid_between_two_devices_grows_with_every_period_of_its_blocks() ->
     model, settings = text_model(TEXT["qwen3.5-0.8b"]), LoadSettings(num_ctx=6000, tensor_split=(8, 17))
     said = closed_form(model, settings, devices(2))
     assert [round(d.compute_bytes / MIB, 2) for d in said.devices] == [98.20, 108.41]
+
+
+@pytest.mark.parametrize(
+    ("kept_free_mib", "loaded_mib"),
+    [
+        (1485, ((418.36, 60, 32.01), (329.86, 36, 32.14))),
+        (1541, ((364.11, 60, 32.01), (384.11, 36, 30.01))),
+        (1654, ((267.67, 48, 55.52), (293.56, 48, 30.01))),
+    ],
+)
+def test_a_mixture_that_spills_over_two_devices_is_spread_as_the_runtime_spreads_it(
+    kept_free_mib: int, loaded_mib: tuple[tuple[float, ...], ...]
+) -> None:
+    """As llama-server's fit chose and logged it: whole blocks in front, part of one on the next device."""
+    model = text_model(MIXTURE)
+    reserve = dict.fromkeys(("Vulkan0", "Vulkan1"), kept_free_mib * MIB)
+    said = closed_form(model, LoadSettings(num_ctx=6000, gpu_layers="auto"), devices(2), reserve_bytes=reserve)
+    parts = ((d.weights_bytes, d.kv_bytes, d.compute_bytes) for d in said.devices)
+    assert tuple(tuple(round(size / MIB, 2) for size in sizes) for sizes in parts) == loaded_mib
+
+
+def test_where_the_fit_puts_what_is_read_from_its_log() -> None:
+    text = (
+        "common_params_fit_impl: getting device memory data for initial parameters:\n"
+        "load_tensors: layer   0 assigned to device Vulkan0, is_swa = 0\n"
+        "load_tensors: layer   1 assigned to device Vulkan1, is_swa = 0\n"
+        "load_tensors: layer   2 assigned to device CPU, is_swa = 0\n"
+        "tensor blk.0.ffn_down_exps.weight (39 MiB q6_K) buffer type overridden to Vulkan1\n"
+        "tensor blk.1.ffn_up_exps.weight (27 MiB q4_K) buffer type overridden to Vulkan_Host\n"
+        "tensor blk.1.ffn_down_exps.weight (39 MiB q6_K) buffer type overridden to Vulkan_Host\n"
+        "x: |   - Vulkan0 (a)  | 2048 = 2048 + (100 = 80 + 10 + 10) + 1 |\n"
+        "x: |   - Vulkan1 (a)  | 2048 = 2048 + (100 = 80 + 10 + 10) + 1 |\n"
+    )
+    chosen = parse_fit_log(text).chosen
+    assert chosen is not None
+    assert placement_of(chosen) == Placement(
+        (0, 1, 2),
+        2,
+        overflows=(
+            Overflow(0, ("ffn_down_exps.weight",), 1),
+            Overflow(1, ("ffn_up_exps.weight", "ffn_down_exps.weight"), 2),
+        ),
+    )
