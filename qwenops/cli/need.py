@@ -54,6 +54,14 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
 )
 @click.option("--main-gpu", type=click.IntRange(0), metavar="N", help="Use this device alone.")
 @click.option(
+    "--draft",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 64),
+    metavar="N",
+    help="Tokens that the model's draft head proposes ahead (draft_num_predict).",
+)
+@click.option(
     "--outputs",
     default="server",
     show_default=True,

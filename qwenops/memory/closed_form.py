@@ -7,20 +7,27 @@ sums over the file's own dimensions; compute buffers come from a replay of the r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Host
 from qwenops.memory.backends import Backend, backend_of, encoder_host_backend, host_backend
 from qwenops.memory.band import band_of
-from qwenops.memory.compute import Compute, compute_bytes
+from qwenops.memory.compute import Compute, compute_bytes, copies_of_inputs
+from qwenops.memory.draft import (
+    REPLAYED,
+    draft_cache_bytes,
+    draft_compute_bytes,
+    drafts,
+    with_kept_states,
+)
 from qwenops.memory.encoder import KNOWN_KINDS, WARMUP_TOKENS, Encoder, encoder_of
 from qwenops.memory.fit import Fit
 from qwenops.memory.graphs import KNOWN
 from qwenops.memory.inline import inline_projector
 from qwenops.memory.kv import kv_bytes, largest_cache_tensor_bytes
 from qwenops.memory.overhead import overhead_bytes
-from qwenops.memory.placement import Placement, placed_as_asked
+from qwenops.memory.placement import Placement, place, placed_as_asked
 from qwenops.memory.quants import BLOCK, is_quantized, kv_type_number
 from qwenops.memory.remember import ByIdentity
 from qwenops.memory.shape import Shape, shape_of
@@ -42,10 +49,11 @@ class TextNeed:
     kv: tuple[int, ...]
     state: tuple[int, ...]
     compute: Compute
+    draft: tuple[int, ...]
 
     @property
     def totals(self) -> tuple[int, ...]:
-        """The sum on each backend."""
+        """The sum on each backend, without what a draft's context takes."""
         parts = (self.weights, self.kv, self.state, self.compute.bytes_by_backend)
         return tuple(sum(p) for p in zip(*parts, strict=True))
 
@@ -86,6 +94,7 @@ def closed_form(
             compute_bytes=text.compute.bytes_by_backend[i],
             projector_bytes=vision.weights_bytes if vision and on_device and i == 0 else 0,
             encoder_bytes=vision.device_bytes if vision and on_device and i == 0 else 0,
+            draft_bytes=text.draft[i],
             overhead_bytes=overhead_bytes(d),
         )
         for i, d in enumerate(devices)
@@ -98,6 +107,7 @@ def closed_form(
         projector_bytes=vision.weights_bytes if vision and not on_device else 0,
         encoder_bytes=vision.host_bytes if vision else 0,
         output_bytes=_output_bytes(shape, settings),
+        draft_bytes=text.draft[-1],
     )
     return Need(
         rung="closed form",
@@ -106,7 +116,7 @@ def closed_form(
         host=host_need,
         layers=Layers(placement.on_device, shape.layers + 1),
         band=band_of(sum(n.total_bytes for n in needs), shape.architecture, projector, devices),
-        sources=dict.fromkeys(COMPONENTS, "closed form"),
+        sources=dict.fromkeys((*COMPONENTS, *(("draft",) if any(text.draft) else ())), "closed form"),
         notes=_notes(shape, settings, placement, backends, projector),
         flash_attn=text.compute.flash,
     )
@@ -122,13 +132,40 @@ def text_need(
     rehearsal: bool = False,
 ) -> TextNeed:
     """Weights, cache, state and compute of the text model for one placement; `rehearsal` as in compute_bytes."""
+    drafting = drafts(shape, settings)
+    if drafting:
+        placement = replace(placement, draft_head=True)
     weights: Weights = place_weights(model.header, shape, placement, backends)
+    compute = compute_bytes(shape, settings, placement, weights, backends, rehearsal=rehearsal)
     return TextNeed(
         weights.bytes_by_backend,
         kv_bytes(shape, settings, placement, backends),
-        state_bytes(shape, settings, placement, backends),
-        compute_bytes(shape, settings, placement, weights, backends, rehearsal=rehearsal),
+        state_bytes(shape, with_kept_states(shape, settings), placement, backends),
+        compute,
+        _draft(shape, settings, placement, weights, backends, compute, pinned=not rehearsal)
+        if drafting
+        else (0,) * len(backends),
     )
+
+
+def _draft(
+    shape: Shape,
+    settings: LoadSettings,
+    placement: Placement,
+    weights: Weights,
+    backends: Sequence[Backend],
+    main: Compute,
+    *,
+    pinned: bool,
+) -> tuple[int, ...]:
+    """Cache, compute and output of the context in which the model's own head drafts."""
+    cache = draft_cache_bytes(shape, settings, placement, backends)
+    copies = copies_of_inputs(placement, backends)
+    compute = draft_compute_bytes(
+        shape, settings, placement, weights, backends, flash=main.flash, copies=copies, pinned=pinned
+    )
+    output = (*(0 for _ in backends[:-1]), _output_bytes(shape, settings))
+    return tuple(map(sum, zip(cache, compute or main.bytes_by_backend, output, strict=True)))
 
 
 def _check(shape: Shape, settings: LoadSettings) -> None:
@@ -185,6 +222,10 @@ def _placement(
     if warm is not None and settings.projector_device == "gpu":
         # the runtime adds the projector, with the encoder at its load size, to what must stay free
         targets[0] -= warm.weights_bytes + warm.device_bytes
+    if drafts(shape, settings):
+        # so does it with a draft's context, which it measures with every layer on the devices
+        full = text_need(model, shape, settings, place(shape.layers, shape.layers + 1, devices), backends)
+        targets = [target - draft for target, draft in zip(targets, full.draft[:-1], strict=True)]
     return Fit(
         shape.layers,
         devices,
@@ -216,6 +257,10 @@ def _notes(
         )
     if projector is not None and projector.kind not in KNOWN_KINDS:
         notes.append(f"the encoder of {projector.kind or 'this projector'} is not replayed: its compute is a guess")
+    if settings.draft_tokens and not drafts(shape, settings):
+        notes.append("the file has no draft head: nothing is drafted")
+    elif settings.draft_tokens and shape.architecture not in REPLAYED:
+        notes.append(f"the draft head of {shape.architecture} is not replayed: its compute is a guess")
     kept_back = [b for b in placement.host_experts if placement.backends[b] != placement.cpu]
     if kept_back and shape.experts:
         notes.append(f"the experts of {len(kept_back)} blocks stay on the host")

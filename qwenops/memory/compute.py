@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
+from qwenops.memory.draft import output_rows, snapshots
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.draft_head import RollingBack
+from qwenops.memory.graphs.hybrid import Hybrid
 from qwenops.memory.graphs.pieces import Batch, Layout
 from qwenops.memory.graphs.recurrent import ShortConvolution
 from qwenops.memory.kv import CELL_PADDING, cache_owners, cells_per_sequence, micro_batch, window_cells
@@ -62,7 +65,7 @@ def compute_bytes(
     batch = Batch(
         tokens=pad(tokens, settings.parallel),
         sequences=settings.parallel,
-        outputs=tokens if every_row else min(tokens, settings.parallel),
+        outputs=tokens if every_row else min(tokens, output_rows(shape, settings)),
         cells=cells_per_sequence(settings),
         window_cells=window_cells(shape, settings),
         type_k=kv_type_number(settings.kv_type_k),
@@ -71,6 +74,7 @@ def compute_bytes(
         v_transposed=settings.flash_attn == "off",
         fused_recurrence=_recurrence_fused(settings, placement, backends),
         pooling=shape.pooling if embeds else None,
+        snapshots=snapshots(shape, settings),
     )
     # A quantized V cache needs the fused attention: there "auto" is "on" (llama_init_from_model).
     undecided = settings.flash_attn == "auto" and not is_quantized(batch.type_v)
@@ -78,7 +82,7 @@ def compute_bytes(
         batch = replace(batch, flash=False)
     blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
     layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=not rehearsal)
-    copies = PIPELINE_COPIES if _pipelined(placement, backends) else 1
+    copies = copies_of_inputs(placement, backends)
 
     def record(cells: int) -> Recorded:
         asked = replace(batch, cells=cells)
@@ -117,6 +121,8 @@ def _reach(shape: Shape, settings: LoadSettings, batch: Batch) -> tuple[int, int
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
     """The graph of an architecture; one that is not known is tried as a usual decoder."""
+    if batch.snapshots and GRAPHS.get(shape.architecture) is Hybrid:
+        return RollingBack(shape, layout, batch).build()
     return GRAPHS.get(shape.architecture, Decoder)(shape, layout, batch).build()
 
 
@@ -177,6 +183,11 @@ def _recurrence_fused(settings: LoadSettings, placement: Placement, backends: Se
     if placement.full or len(backends) == 1:
         return True
     return _PROBE_TOKENS * settings.parallel < OFFLOAD_ROWS
+
+
+def copies_of_inputs(placement: Placement, backends: Sequence[Backend]) -> int:
+    """How many batches are under way at once, each with its own inputs."""
+    return PIPELINE_COPIES if _pipelined(placement, backends) else 1
 
 
 def _pipelined(placement: Placement, backends: Sequence[Backend]) -> bool:

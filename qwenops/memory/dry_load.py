@@ -61,6 +61,8 @@ def dry_loads(
         raise PartMissing(f"{model.path} carries its vision tensors inside, as only Ollama's own server reads them")
     if any(one.n_cpu_moe for one in settings):
         raise PartMissing("llama-cpp-python cannot be told which experts stay on the host")
+    if any(one.draft_tokens for one in settings):
+        raise PartMissing("llama-cpp-python has no context for a draft head")
     splits = {one.tensor_split for one in settings}
     if len(splits) > 1:
         raise BadInput("one dry load has one split over the devices", do="ask about each split by itself")

@@ -28,13 +28,15 @@ class Placement:
     """The backend number of every block and, last, of the output; the CPU has the number of devices.
 
     `host_experts` are blocks whose experts stay on the host although the block is on a device. `overflows` are blocks
-    of which something else goes elsewhere, to the host or the next device.
+    of which something else goes elsewhere, to the host or the next device. `draft_head` is whether the blocks of a
+    draft head are loaded.
     """
 
     backends: tuple[int, ...]
     cpu: int
     host_experts: frozenset[int] = frozenset()
     overflows: tuple[Overflow, ...] = ()
+    draft_head: bool = False
 
     @property
     def on_device(self) -> int:

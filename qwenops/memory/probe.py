@@ -27,6 +27,7 @@ from qwenops.memory.probe_parts import (
     DeviceParts,
     ProjectorParts,
     device_parts,
+    draft_on_host,
     host_parts,
     projector_parts,
 )
@@ -134,9 +135,11 @@ def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLo
     parts = _as_loaded(parts, model, settings, question, chosen)
     vision = _vision(model, settings, question, fit, chosen)
     needs = tuple(_device_need(p, vision.largest if vision else None) for p in parts)
-    host = host_parts(model, chosen)
+    host = replace(host_parts(model, chosen), draft_bytes=draft_on_host(fit))
     slack = sum(MIB // 16 if p.exact else MIB for p in parts)
     sources: dict[str, Rung] = dict.fromkeys(("weights", "kv", "state", "compute"), "runtime")
+    if fit.draft is not None:
+        sources["draft"] = "runtime"
     if vision is not None:
         host = replace(
             host,

@@ -40,6 +40,7 @@ _CHOICE = re.compile(
 _MMPROJ_SUM = re.compile(r"estimated worst-case memory usage of mmproj is ([\d.]+) MiB")
 _MMPROJ_SHARE = re.compile(r"\[mtmd\] adding ([\d.]+) MiB to fit_params_target for device (\S+)")
 _DRAFT_SHARE = re.compile(r"\[spec\] adding ([\d.]+) MiB to fit_params_target for device (\S+)")
+_DRAFT_SUM = "[spec] estimated memory usage of"
 _FLASH = re.compile(r"(?:Flash Attention|flash_attn\s+=) (enabled|disabled|not supported)")
 _CLIP_WEIGHTS = re.compile(r"model size:\s+([\d.]+) MiB")
 _CLIP_BACKEND = re.compile(r"CLIP using (\S+) backend")
@@ -173,7 +174,10 @@ class FitPass:
 
 @dataclass(frozen=True)
 class FitLog:
-    """The fit's whole answer. `end` says whether what was asked was kept; `chosen` is the trial that will be loaded."""
+    """The fit's whole answer. `end` says whether what was asked was kept; `chosen` is the trial that will be loaded.
+
+    `draft` is the trial in which a draft's context was measured, before the fit.
+    """
 
     passes: tuple[FitPass, ...]
     end: FitEnd
@@ -182,6 +186,7 @@ class FitLog:
     mmproj_shares: Mapping[str, int]
     draft_shares: Mapping[str, int]
     overflowing_layers: int
+    draft: FitPass | None = None
 
 
 def parse_load_log(text: str, *, model: str | None = None) -> LoadLines:
@@ -224,6 +229,7 @@ def parse_fit_log(text: str) -> FitLog:
         mmproj_shares=_shares(lines, _MMPROJ_SHARE),
         draft_shares=_shares(lines, _DRAFT_SHARE),
         overflowing_layers=sum(part for _, part, _ in final),
+        draft=_draft_pass(lines),
     )
 
 
@@ -318,6 +324,11 @@ def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
 def _buffer(match: re.Match[str]) -> BufferLine:
     kind: BufferKind = match[3]  # type: ignore[assignment]  # the pattern admits only these words
     return BufferLine(component=match[1], backend=match[2], kind=kind, size_bytes=_mib(match[4]))
+
+
+def _draft_pass(lines: list[str]) -> FitPass | None:
+    ends = [i for i, line in enumerate(lines) if _DRAFT_SUM in line]
+    return _fit_pass(lines[: ends[0]]) if ends else None
 
 
 def _passes(lines: list[str]) -> Iterator[FitPass]:

@@ -79,6 +79,14 @@ def host_parts(model: Model, chosen: FitPass) -> HostNeed:
     )
 
 
+def draft_on_host(fit: FitLog) -> int:
+    """What a draft's context takes of the host; the fit itself counts only its devices."""
+    if fit.draft is None:
+        return 0
+    mine = [b for b in fit.draft.buffers if b.on_host and not b.of_projector and b.kind in ("compute", "output")]
+    return sum(b.size_bytes for b in mine) + _cache_share(fit.draft, None)
+
+
 def projector_parts(header: Header, fit: FitLog) -> ProjectorParts | None:
     """Split the fit's figure for the projector; None when it gave none. Weights are plain tensor bytes there."""
     if fit.mmproj_bytes is None:
@@ -92,7 +100,7 @@ def projector_parts(header: Header, fit: FitLog) -> ProjectorParts | None:
 
 
 def _on_device(model: Model, fit: FitLog, chosen: FitPass, row: MemoryRow, host_experts: frozenset[int]) -> DeviceParts:
-    weights = _weights(model, chosen, row, host_experts)
+    weights = _weights(model, chosen, row, host_experts, drafting=fit.draft is not None)
     state = _buffers(chosen, "RS", row.name)
     kv = _cache_share(chosen, row.name)
     context_known = _agrees(kv + state, row.context_bytes)
@@ -144,13 +152,17 @@ def _layer_share(cache: Cache, device: str | None) -> float:
     return here / len(cache.layer_devices)
 
 
-def _weights(model: Model, chosen: FitPass, row: MemoryRow, host_experts: frozenset[int]) -> int | None:
+def _weights(
+    model: Model, chosen: FitPass, row: MemoryRow, host_experts: frozenset[int], *, drafting: bool
+) -> int | None:
     """The tensors on a device, summed, if one way of placing them rounds down to the table's figure."""
     layers = {layer for layer, name in chosen.layer_devices if name == row.name}
     if not layers:
         return 0 if row.model_bytes == 0 else None
     # Vision tensors inside the model's own file (as in Ollama's library) are the projector's, not the text model's.
     tensors = [t for t in model.header.tensors if not t.name.startswith(INLINE_PREFIXES)]
+    if not drafting:
+        layers -= {int(m[1]) for t in tensors if ".nextn." in t.name and (m := _BLOCK.match(t.name))}
     repeating = [
         t
         for t in tensors

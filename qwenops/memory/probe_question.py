@@ -58,6 +58,7 @@ def question_of(model: Model, settings: LoadSettings, runtime: Runtime, devices:
         num_batch=settings.batch,
         num_gpu=int(num_gpu),
         main_gpu=settings.main_gpu,
+        draft_num_predict=settings.draft_tokens or None,
         use_mmap=None if settings.mmap else False,
     )
     load = resolve_load(facts, options, runtime.environment, devices, os=_OS)

@@ -359,10 +359,12 @@ def ssm_conv(x: Tensor, kernel: Tensor) -> Tensor:
     return Tensor(F32, (kernel.ne[1], x.ne[0] - kernel.ne[0] + 1, x.ne[2], 1), "SSM_CONV", (x, kernel))
 
 
-def gated_delta_net(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, state: Tensor) -> Tensor:
-    """The fused delta rule: outputs of all tokens, then the final state, in one tensor."""
+def gated_delta_net(
+    q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, state: Tensor, *, snapshots: int = 1
+) -> Tensor:
+    """The fused delta rule: outputs of all tokens, then the states after the last few of them, in one tensor."""
     head, heads, tokens, sequences = v.ne
-    rows = tokens * sequences + head * sequences
+    rows = tokens * sequences + snapshots * head * sequences
     return Tensor(F32, (head * heads, rows, 1, 1), "GATED_DELTA_NET", (q, k, v, gate, beta, state))
 
 

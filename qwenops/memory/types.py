@@ -23,6 +23,8 @@ class LoadSettings:
     image the settings allow. `mmap` off means weights left on the host are plain buffers. Of the first `n_cpu_moe`
     blocks ("all" of them) the experts stay on the host. `tensor_split` are the devices' shares of the layers, in any
     unit; none means by free memory. `main_gpu` is the only device that is used, None where all are.
+    `draft_tokens` is how many tokens the draft head in the model's file proposes ahead (draft_num_predict), 0 where it
+    is not used.
     """
 
     num_ctx: int = 4096
@@ -41,6 +43,7 @@ class LoadSettings:
     n_cpu_moe: int | Literal["all"] = 0
     tensor_split: tuple[float, ...] = ()
     main_gpu: int | None = None
+    draft_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class HostNeed:
     projector_bytes: int = 0
     encoder_bytes: int = 0
     output_bytes: int = 0
+    draft_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:

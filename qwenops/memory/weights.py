@@ -97,7 +97,7 @@ class _Shares:
     def block(self, layer: int, placement: Placement) -> _Share:
         """The tensors of one block."""
         shape = self._shape
-        if shape.trunk_layers <= layer < shape.layers:
+        if shape.trunk_layers <= layer < shape.layers and not placement.draft_head:
             return self._share({}, [0] * len(self._backends), _NO_MIX)  # of a draft head
         backend = placement.backends[min(layer, len(placement.backends) - 1)]
         leaving: tuple[str, ...] = ()

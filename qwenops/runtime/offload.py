@@ -56,7 +56,10 @@ def offload_in_force(environment: Mapping[str, str]) -> Offload:
         n_cpu_moe=_experts_on_host(environment),
         tensor_split=parse_split(environment[TENSOR_SPLIT], TENSOR_SPLIT) if TENSOR_SPLIT in environment else (),
         main_gpu=_integer(environment, MAIN_GPU) if alone else None,
-        not_followed=(*other_modes, *(name for name in _NOT_FOLLOWED if name in environment)),
+        not_followed=(
+            *other_modes,
+            *(name for name in environment if name in _NOT_FOLLOWED or name.startswith("LLAMA_ARG_SPEC_")),
+        ),
     )
 
 

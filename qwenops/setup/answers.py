@@ -124,6 +124,7 @@ def _question(
     n_cpu_moe: str | None = None,
     tensor_split: str | None = None,
     main_gpu: int | None = None,
+    draft: int = 0,
     **rest: Any,
 ) -> _Question:
     from qwenops.memory.learned import learn
@@ -145,6 +146,7 @@ def _question(
         n_cpu_moe=in_force.n_cpu_moe if n_cpu_moe is None else _experts_on_host(n_cpu_moe),
         tensor_split=in_force.tensor_split if tensor_split is None else parse_split(tensor_split, "--tensor-split"),
         main_gpu=in_force.main_gpu if main_gpu is None else main_gpu,
+        draft_tokens=draft,
         **rest,
     )
     devices = devices_in_use(model, settings, base.devices, base.host, base.environment)
