@@ -19,6 +19,10 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
 @click.argument("model", type=MODEL)
 @model_options
 @click.option(
+    "--quant", metavar="NAME", help="As this quant of the model would be, for example IQ4_XS; it need not exist."
+)
+@click.option("--imatrix", is_flag=True, help="With --quant: as made with an importance matrix.")
+@click.option(
     "--ctx", default=4096, show_default=True, type=click.IntRange(1), metavar="N", help="Context per sequence."
 )
 @click.option(
@@ -105,6 +109,7 @@ def command(
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --gpu "RTX 3060 12GB"
         qwenops need hf:unsloth/Qwen3-VL-8B-Instruct-GGUF:UD-Q4_K_XL
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --compare
+        qwenops need Qwen3VL-8B-Instruct-F16.gguf --quant IQ4_XS --gpu 8GiB
     """
     from qwenops.setup.answers import compare_result, need_result
 

@@ -132,7 +132,7 @@ class Requantizer:
             )
         if variant.fallbacks:
             notes.append(
-                f"{variant.fallbacks} tensors have rows that blocks of 256 do not divide, and get a larger type"
+                f"{variant.fallbacks} tensors have rows that their type's blocks do not divide, and get a larger type"
             )
         if variant.recipe.imatrix and variant.imatrix is None:
             notes.append("the file also names its importance matrix: some 100 to 400 bytes that are not counted")

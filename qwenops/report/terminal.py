@@ -22,6 +22,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.compare": ("need", "compare_view"),
     "qwenops.plan": ("plan", "plan_view"),
     "qwenops.fits": ("fits", "fits_view"),
+    "qwenops.quants": ("requants", "quants_view"),
     "qwenops.image-tokens": ("images", "image_tokens_view"),
     "qwenops.models": ("catalogue", "models_view"),
     "qwenops.machine": ("machine", "machine_view"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qwenops.errors import BadInput, ChildDied, PartMissing
@@ -12,7 +12,8 @@ from qwenops.model.types import Model
 from qwenops.plan.ground import Ground
 from qwenops.plan.types import Choice, Plan, Wish, model_entry
 from qwenops.result import Result
-from qwenops.setup.given import Given, only_one, variants
+from qwenops.setup.given import Given, variants
+from qwenops.setup.requants import in_quant
 from qwenops.units import parse_size
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def _question(
     n_cpu_moe: str | None = None,
     tensor_split: str | None = None,
     main_gpu: int | None = None,
+    quant: str | None = None,
+    imatrix: bool = False,
     draft: int = 0,
     **rest: Any,
 ) -> _Question:
@@ -132,9 +135,11 @@ def _question(
     from qwenops.plan.ground import ground
     from qwenops.runtime.offload import offload_in_force, parse_split
 
-    model = only_one(path, variants((path,), mmproj, offline=offline, most=1))
+    found = variants((path,), mmproj, offline=offline, most=1)
+    model, made = in_quant(path, found, quant, imatrix=imatrix, header_kept=rung != "closed form")
     machine, runtime = look_around(gpu, probe_devices=rung != "closed form")
     base = ground(machine, runtime)
+    base = replace(base, notes=(*made, *base.notes))
     in_force = offload_in_force(base.environment)
     settings = LoadSettings(
         num_ctx=ctx,
