@@ -28,6 +28,7 @@ NO_GROWTH = 1024
 KEPT_BYTES = 600 * MIB
 # Hybrids and sliding windows repeat after a few layers, and a cut keeps whole periods: 6 where the header lists them.
 PERIOD, LISTED_PERIOD = 4, 6
+BLOCK_OF_CACHES = 32
 
 # The published shape of a family with as many experts as the software device can hold.
 _FEWER = {"qwen3.6-35b-a3b-small": ("qwen3.6-35b-a3b", 48), "qwen3-vl-30b-a3b-small": ("qwen3-vl-30b-a3b", 32)}
@@ -361,6 +362,8 @@ def _under(shape: str, settings: Iterable[dict[str, Any]]) -> Iterator[Case]:
         known: dict[str, Any] = {"quant": usual, "layers": "auto" if "margin" in changes else "all", **changes}
         if usual == "MXFP4":
             known["quant"] = usual
+        if SHAPES[shape].head % BLOCK_OF_CACHES:
+            known["kv"] = "f16"  # the runtime refuses the others
         yield Case(shape, cut=fitting_cut(shape), **known)
 
 
