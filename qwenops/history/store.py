@@ -125,11 +125,16 @@ class History(AbstractContextManager["History"]):
         settings_key: str | None = None,
         runtime_build: str | None = None,
         device: str | None = None,
+        newest: int | None = None,
     ) -> tuple[LoadRow, ...]:
-        """Loads, oldest first, the failed and unfinished ones too; what is not None must be equal."""
+        """Loads, oldest first, the failed and unfinished ones too; what is not None must be equal.
+
+        `newest` leaves out all but so many of the last ones.
+        """
         return self._rows(
             "loads",
             _load,
+            newest=newest,
             model_key=model_key,
             settings_key=settings_key,
             runtime_build=runtime_build,
@@ -230,7 +235,9 @@ class History(AbstractContextManager["History"]):
             )
             return int(added.lastrowid or 0)
 
-    def _rows(self, table: str, read: Callable[[Any], _Row], **wanted: str | None) -> tuple[_Row, ...]:
+    def _rows(
+        self, table: str, read: Callable[[Any], _Row], newest: int | None = None, **wanted: str | None
+    ) -> tuple[_Row, ...]:
         """The rows whose columns are as wanted (None: any), each turned into its value while the file is at hand."""
         asked = {column: value for column, value in wanted.items() if value is not None}
         where = " and ".join(f"{column} = ?" for column in asked)
@@ -238,9 +245,10 @@ class History(AbstractContextManager["History"]):
             if db is None:
                 return ()
             found = db.execute(
-                f"select * from {table}{' where ' + where if where else ''} order by id", tuple(asked.values())
+                f"select * from {table}{' where ' + where if where else ''} order by id desc limit ?",
+                (*asked.values(), -1 if newest is None else newest),
             )
-            return tuple(read(row) for row in found)
+            return tuple(read(row) for row in found)[::-1]
 
 
 def _plan(row: Any) -> PlanRow:

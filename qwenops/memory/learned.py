@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qwenops.machine.types import Device
-from qwenops.memory.learned_band import LoadError, errors_in, learned_band
+from qwenops.memory.learned_band import Experience, LoadError, errors_in, experience_of, learned_band
 from qwenops.memory.overhead import LearnedOverhead, Overhead, UsageSeen, learn_overheads, overhead_of, usage_seen
 from qwenops.memory.types import Band, DeviceNeed, Need
 
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from qwenops.history import History, LoadRow
     from qwenops.runtime.types import Runtime
 
+NEWEST_LOADS = 1000
+"""Reading one takes a fifth of a millisecond, and every command that answers with a need does it."""
 _BUILD = re.compile(r"ollama (.+) llama-server (.+)")
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Overheads by device, and errors of past predictions, all of one runtime build."""
+    """Overheads by device, errors of past predictions and what they come to, all of one runtime build."""
 
     overheads: tuple[LearnedOverhead, ...] = ()
     errors: tuple[LoadError, ...] = ()
+    experience: tuple[Experience, ...] = ()
 
 
 NOTHING = Learned()
@@ -34,12 +37,17 @@ def learn(history: History | None, runtime: Runtime | None) -> Learned:
     """What the loads of this runtime's build teach; nothing where there is no runtime whose loads could count."""
     if history is None or runtime is None:
         return NOTHING
-    return learn_from([row for row in history.loads() if is_of_runtime(row.runtime_build, runtime)])
+    from qwenops.memory.measured import runtime_key
+
+    whole = runtime.version is not None and runtime.llama_server_build is not None
+    rows = history.loads(runtime_build=runtime_key(runtime) if whole else None, newest=NEWEST_LOADS)
+    return learn_from([row for row in rows if is_of_runtime(row.runtime_build, runtime)])
 
 
 def learn_from(rows: Sequence[LoadRow]) -> Learned:
     """The same from rows in order of time; pure."""
-    return Learned(learn_overheads(usage_of(rows)), tuple(error for row in rows for error in errors_in(row)))
+    errors = tuple(error for row in rows for error in errors_in(row))
+    return Learned(learn_overheads(usage_of(rows)), errors, experience_of(errors))
 
 
 def usage_of(rows: Iterable[LoadRow]) -> tuple[UsageSeen, ...]:
@@ -69,7 +77,7 @@ def settled(answer: Need, architecture: str, devices: Sequence[Device], learned:
     A load that was measured keeps the overhead that was measured with it, unless what is free was read by the runtime
     and so holds the context already.
     """
-    answer = replace(answer, band=learned_band(answer, architecture, learned.errors))
+    answer = replace(answer, band=learned_band(answer, architecture, learned.experience))
     by_name = {device.name: device for device in devices}
     needs: list[DeviceNeed] = []
     low, high = answer.band.low, answer.band.high

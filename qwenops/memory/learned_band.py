@@ -14,7 +14,7 @@ Never narrower than what rounding alone can do, and never for rungs whose stated
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,8 +30,8 @@ ENOUGH_LOADS: Final = 236
 FLOOR_BELOW_BYTES: Final = 2 * MIB
 FLOOR_ABOVE_BYTES: Final = MIB
 _NARROWED: Final = frozenset({"closed form", "dry load"})
-# Up to here an error is rounding and does not grow with the part: the log has hundredths of a MiB a buffer, the
-# runtime's table whole MiB.
+# Rounding is no error: the log has hundredths of a MiB a buffer, and the floors hold more than all of its parts. The
+# runtime's table has whole MiB: what lies inside does not grow with the part.
 _ROUNDING_BYTES: Final = MIB // 16
 _TABLE_ROUNDING_BYTES: Final = MIB
 
@@ -91,46 +91,124 @@ def _kinds(kinds: Iterator[str]) -> tuple[str, ...]:
     return tuple(sorted(set(kinds)))
 
 
-def learned_band(answer: Need, architecture: str, errors: Sequence[LoadError]) -> Band:
+@dataclass(frozen=True)
+class Experience:
+    """All comparable errors: what they are of, how many loads there were, and the extreme ones among them.
+
+    `sources` are the parts that were there, with the rung of each. `above` and `below` hold what of the errors can be
+    the highest or the lowest of a total, whatever the sizes of its parts.
+    """
+
+    architecture: str
+    kinds: tuple[str, ...]
+    sources: Mapping[str, str]
+    loads: frozenset[tuple[str, str]]
+    above: tuple[_Errors, ...]
+    below: tuple[_Errors, ...]
+
+
+@dataclass(frozen=True)
+class _Error:
+    """A part's error beside what had been predicted (0: it came unforeseen); `grows` with the part, or is rounding."""
+
+    off: int
+    predicted: int
+    grows: bool
+
+    def carried(self, size_bytes: int) -> tuple[int, int]:
+        """(lowest, highest) that it can mean for a part of this size: as it was, and grown with the part."""
+        if not self.predicted:
+            return min(0, self.off), max(0, self.off)
+        if not size_bytes:
+            return 0, 0
+        grown = self.off * size_bytes if self.grows else 0
+        return min(self.off, grown // self.predicted), max(self.off, -(-grown // self.predicted))
+
+    def is_above(self, other: _Error) -> bool:
+        """Whether it is never less than another one, at any size."""
+        ours = self.off * other.predicted if self.grows else 0
+        return self.off >= other.off and ours >= (other.off * self.predicted if other.grows else 0)
+
+
+_Errors = tuple[_Error, ...]
+
+
+def experience_of(errors: Sequence[LoadError]) -> tuple[Experience, ...]:
+    """Past errors in groups of comparable ones; a thousand loads that went as predicted become one figure."""
+    groups: dict[tuple[Any, ...], list[LoadError]] = {}
+    for error in errors:
+        there = tuple((part, error.sources.get(part, "")) for part in PARTS if error.predicted[part])
+        groups.setdefault((error.architecture, error.kinds, there), []).append(error)
+    found = []
+    for (architecture, kinds, there), group in groups.items():
+        different = dict.fromkeys(tuple(_part_error(error, part) for part in PARTS) for error in group)
+        found.append(
+            Experience(
+                architecture=architecture,
+                kinds=kinds,
+                sources=dict(there),
+                loads=frozenset(error.load for error in group),
+                above=_front(different, lambda one, other: one.is_above(other)),
+                below=_front(different, lambda one, other: other.is_above(one)),
+            )
+        )
+    return tuple(found)
+
+
+def _part_error(error: LoadError, part: str) -> _Error:
+    off, predicted = error.off_bytes(part), error.predicted[part]
+    if abs(off) <= _ROUNDING_BYTES:
+        return _Error(0, 1 if predicted else 0, False)
+    table = error.sources.get(part) == "runtime" and abs(off) <= _TABLE_ROUNDING_BYTES
+    return _Error(off, predicted, bool(predicted) and not table)
+
+
+def _front(candidates: Iterable[_Errors], beats: Callable[[_Error, _Error], bool]) -> tuple[_Errors, ...]:
+    """Those that no other one beats in every part."""
+    front: list[_Errors] = []
+    for one in candidates:
+        if not any(all(beats(a, b) for a, b in zip(kept, one, strict=True)) for kept in front):
+            front = [k for k in front if not all(beats(a, b) for a, b in zip(one, k, strict=True))]
+            front.append(one)
+    return tuple(front)
+
+
+def learned_band(answer: Need, architecture: str, experience: Sequence[Experience]) -> Band:
     """The band of an answer, in bytes, after what loads of its kind have shown; as stated where none are comparable."""
     stated, total = answer.band, answer.total_device_bytes
     parts = {part: sum(getattr(d, f"{part}_bytes") for d in answer.devices) for part in PARTS}
     kinds = _kinds(d.kind for d in answer.devices)
     comparable = [
         e
-        for e in errors
+        for e in experience
         if e.architecture == architecture and e.kinds == kinds and _speaks_for(e, parts, answer.sources)
     ]
     if not comparable or any(d.draft_bytes for d in answer.devices):
         return stated
-    below = min(sum(_carried(e, part, n)[0] for part, n in parts.items()) for e in comparable)
-    above = max(sum(_carried(e, part, n)[1] for part, n in parts.items()) for e in comparable)
+    sizes = tuple(parts.values())
+    below = min(_scenario(errors, sizes, 0) for e in comparable for errors in e.below)
+    above = max(_scenario(errors, sizes, 1) for e in comparable for errors in e.above)
     # What no load shows (the encoder at its largest) keeps its share of the stated width.
-    share = total - sum(parts.values())
+    share = total - sum(sizes)
     low = total + min(0, below) - FLOOR_BELOW_BYTES - _share(total - stated.low, share, total)
     high = total + max(0, above) + FLOOR_ABOVE_BYTES + _share(stated.high - total, share, total)
-    if answer.rung in _NARROWED and len({e.load for e in comparable}) >= ENOUGH_LOADS:
+    loads = frozenset().union(*(e.loads for e in comparable))
+    if answer.rung in _NARROWED and len(loads) >= ENOUGH_LOADS:
         return Band(max(0, low), high)
     return Band(max(0, min(stated.low, total + below)), max(stated.high, total + above))
 
 
-def _speaks_for(error: LoadError, parts: Mapping[str, int], sources: Mapping[str, str]) -> bool:
-    """Whether every part of the answer was there in that load, predicted by the same rung."""
+def _speaks_for(experience: Experience, parts: Mapping[str, int], sources: Mapping[str, str]) -> bool:
+    """Whether every part of the answer was there in those loads, predicted by the same rung."""
     return all(
-        error.predicted[part] > 0 and error.sources.get(part) == sources.get(part) for part, n in parts.items() if n
+        part in experience.sources and experience.sources[part] == sources.get(part, "")
+        for part, size in parts.items()
+        if size
     )
 
 
-def _carried(error: LoadError, part: str, size_bytes: int) -> tuple[int, int]:
-    """(lowest, highest) that a past error can mean for a part of this size: as it was, and grown with the part."""
-    off, predicted = error.off_bytes(part), error.predicted[part]
-    if not predicted:
-        return min(0, off), max(0, off)  # it came unforeseen, and may again
-    if not size_bytes:
-        return 0, 0
-    rounding = _TABLE_ROUNDING_BYTES if error.sources.get(part) == "runtime" else _ROUNDING_BYTES
-    grown = 0 if abs(off) <= rounding else off * size_bytes
-    return min(off, grown // predicted), max(off, -(-grown // predicted))
+def _scenario(errors: _Errors, sizes: Sequence[int], edge: int) -> int:
+    return sum(error.carried(size)[edge] for error, size in zip(errors, sizes, strict=True))
 
 
 def _share(width: int, part: int, total: int) -> int:

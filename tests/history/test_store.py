@@ -80,6 +80,8 @@ def test_only_good_loads_of_exactly_this_kind_count_as_measured(notes: History) 
     assert [row.id for row in notes.measured_loads(*key)] == [good]
     assert len(notes.loads()) == 8
     assert len(notes.loads(device="Vulkan0", runtime_build="b10434")) == 6
+    assert notes.loads(newest=3) == notes.loads()[-3:]
+    assert notes.loads(newest=0) == ()
 
 
 def test_a_load_is_finished_once(notes: History) -> None:

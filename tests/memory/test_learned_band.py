@@ -20,6 +20,7 @@ from qwenops.memory.learned_band import (
     PARTS,
     LoadError,
     errors_in,
+    experience_of,
     learned_band,
 )
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need, Rung
@@ -61,7 +62,7 @@ def error(number: int, compute: int = 0, *, predicted: int = COMPUTE, rung: str 
 
 
 def band(errors: Sequence[LoadError], need: Need | None = None) -> Band:
-    return learned_band(need or answer(), "qwen3", errors)
+    return learned_band(need or answer(), "qwen3", experience_of(errors))
 
 
 def contains(outer: Band, inner: Band) -> bool:
@@ -138,6 +139,28 @@ def test_one_outlier_widens_at_once_and_as_far_as_it_was(errors: list[int], outl
         edges = band([*rest, *before, error(999, outlier)])
         assert contains(edges, band([*rest, *before]))
         assert edges.low <= TOTAL + outlier <= edges.high
+
+
+PART_ERRORS = st.fixed_dictionaries(
+    {part: st.tuples(st.integers(MIB, 4 * GIB), st.integers(-300 * MIB, 300 * MIB)) for part in PARTS[:4]}
+)
+
+
+@given(st.lists(PART_ERRORS, min_size=1, max_size=25), st.tuples(*[st.integers(0, 8 * GIB)] * 4), st.booleans())
+def test_what_is_left_out_of_an_experience_would_have_changed_no_band(
+    drawn: list[dict[str, tuple[int, int]]], sizes: tuple[int, ...], asked: bool
+) -> None:
+    rung: Rung = "runtime" if asked else "closed form"
+    errors = []
+    for number, parts in enumerate(drawn):
+        predicted = {**{part: size for part, (size, _) in parts.items()}, "projector": 0}
+        measured = {part: max(0, predicted[part] + parts.get(part, (0, 0))[1]) for part in PARTS}
+        errors.append(replace(error(number, rung=rung), predicted=predicted, measured=measured))
+    need = answer(rung, **{f"{part}_bytes": size for part, size in zip(PARTS, sizes, strict=False)})
+    alone = [band([one], need) for one in errors]
+    together = band(errors, need)
+    assert together == Band(min(b.low for b in alone), max(b.high for b in alone))
+    assert learned_band(need, "qwen3", experience_of(errors[::-1])) == together
 
 
 def test_an_error_grows_with_its_part_and_rounding_does_not() -> None:
