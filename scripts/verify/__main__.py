@@ -78,7 +78,7 @@ def _dry_loads(asked: argparse.Namespace) -> int:
     print(f"{len(done.rows) - len(broken)} of {len(done.rows)} rows within the bar")
     if _writes(asked):
         (DOCS / "dry-load-verified.md").write_text(dry_load.page(done), "utf-8")
-    return 1 if broken or not done.rows else 0
+    return 1 if broken or done.refused or not done.rows else 0
 
 
 def _writes(asked: argparse.Namespace) -> bool:

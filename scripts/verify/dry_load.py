@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
+from qwenops.errors import QwenopsError
 from qwenops.memory.dry_load import dry_loads
 from qwenops.memory.probe_log import BufferKind, LoadLines, parse_load_log
 from qwenops.memory.types import LoadSettings, Need
@@ -95,32 +96,44 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """All rows, with what the dry loads took."""
+    """All rows, with what the dry loads took, and the models that one side would not load, with the reason."""
 
     rows: tuple[Row, ...]
     seconds: float
     version: str
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def verify(jobs_: Sequence[Job]) -> Run:
     """Ask about each model, load it, and say on stderr how far it is."""
     rows: list[Row] = []
+    refused: list[tuple[str, str]] = []
     seconds, version, started = 0.0, "", time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for done, job in enumerate(jobs_, start=1):
-            path = write_text(Path(folder) / "ghost.gguf", job.case.dims, job.case.quant)
-            before = time.perf_counter()
-            needs = dry_loads(read_model(path), job.settings, ())
-            seconds += time.perf_counter() - before
-            request = {"file": str(path), "settings": [asdict(s) for s in job.settings]}
-            answer = run("tests.support.library_load:load_for_real", request, limit_s=LIMIT_S)
-            version = answer["version"]
-            for said, log in zip(needs, answer["logs"], strict=True):
-                rows.append(Row(job, said, parse_load_log(log)))
-            path.unlink()
+            try:
+                took, version, of_job = _beside(job, Path(folder) / "ghost.gguf")
+            except QwenopsError as why:
+                refused.append((job.name, why.message))
+                print(f"FAIL {job.name}: {why.message}", file=sys.stderr)
+                continue
+            seconds += took
+            rows += of_job
             left = (time.monotonic() - started) / done * (len(jobs_) - done)
-            _report(rows[-len(job.settings) :], f"{done}/{len(jobs_)}, {left / 60:.0f} min left")
-    return Run(tuple(rows), seconds, version)
+            _report(of_job, f"{done}/{len(jobs_)}, {left / 60:.0f} min left")
+    return Run(tuple(rows), seconds, version, tuple(refused))
+
+
+def _beside(job: Job, path: Path) -> tuple[float, str, list[Row]]:
+    """One model dry and for real: the seconds that the dry load took, the library's version, the rows."""
+    write_text(path, job.case.dims, job.case.quant)
+    before = time.perf_counter()
+    needs = dry_loads(read_model(path), job.settings, ())
+    seconds = time.perf_counter() - before
+    request = {"file": str(path), "settings": [asdict(s) for s in job.settings]}
+    answer = run("tests.support.library_load:load_for_real", request, limit_s=LIMIT_S)
+    rows = [Row(job, said, parse_load_log(log)) for said, log in zip(needs, answer["logs"], strict=True)]
+    return seconds, answer["version"], rows
 
 
 def _report(rows: Sequence[Row], progress: str) -> None:
@@ -156,6 +169,7 @@ def _page(done: Run) -> Iterator[str]:
         f"{len(done.rows)} contexts of {models} models of {architectures} architectures took {done.seconds:.1f} s to "
         "ask, a child for each model."
     )
+    yield from (bullet(f"Not loaded: {name}: {why}") for name, why in done.refused)
     yield ""
     yield "All sizes in MiB."
     yield ""
