@@ -116,7 +116,10 @@ def closed_form(
         host=host_need,
         layers=Layers(placement.on_device, shape.layers + 1),
         band=band_of(sum(n.total_bytes for n in needs), shape.architecture, projector, devices),
-        sources=dict.fromkeys((*COMPONENTS, *(("draft",) if any(text.draft) else ())), "closed form"),
+        sources={
+            **dict.fromkeys((*COMPONENTS, *(("draft",) if any(text.draft) else ())), "closed form"),
+            "overhead": "default",
+        },
         notes=_notes(shape, settings, placement, backends, projector),
         flash_attn=text.compute.flash,
     )

@@ -41,8 +41,9 @@ def calibrate_result(
     """Load three small models on each device and keep what it shows ("qwenops.calibrate/1").
 
     `names` are the devices, all of them when none is named; `ask` answers whether to go on while other models are
-    loaded. Whatever happens, the models made for it are gone afterwards. Exit code 1 when it was not to go on. Raises
-    ServerDown without a server, BadInput for a device that is not there.
+    loaded. Whatever happens, the models made for it are gone afterwards. Exit code 1 when it was not to go on, or when
+    no load's log could be read. Raises ServerDown without a server, PartMissing where it is another machine's or a
+    container's, BadInput for a device that is not there.
     """
     from qwenops.machine.detect import detect
     from qwenops.plan.ground import ground
@@ -50,6 +51,7 @@ def calibrate_result(
 
     runtime = discover(probe_devices=True)
     need_server(runtime)
+    check_reach(runtime)
     base = ground(detect(), runtime)
     devices = _chosen(base.devices if runtime.devices else (), names)
     if not devices:
@@ -72,7 +74,22 @@ def calibrate_result(
         *(f"{t.device.name}, {t.name}: not loaded as planned, its figures count for nothing" for t in trials if t.odd),
     ]
     data = {**_data(runtime, devices, own, learned), "loads": [t.as_data() for t in trials], "others": list(others)}
-    return Result("qwenops.calibrate/1", data, notes=tuple(note for note in notes if note))
+    seen = any(trial.verified.loaded.lines is not None for trial in trials)
+    return Result("qwenops.calibrate/1", data, notes=tuple(note for note in notes if note), exit_code=0 if seen else 1)
+
+
+def check_reach(runtime: Runtime) -> None:
+    """Raise PartMissing where the server's devices and its log are not this machine's to read."""
+    elsewhere = {
+        "remote": "on another machine",
+        "container": "in a container",
+        "wsl": "on the other side of WSL",
+    }
+    if runtime.place in elsewhere:
+        raise PartMissing(
+            f"the Ollama server is {elsewhere[runtime.place]}: its log, which names the buffers, cannot be read here",
+            do="run qwenops calibrate where the server runs",
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,9 @@ class _Trial:
 
     @property
     def why_not(self) -> str:
-        """Why the device's count says nothing of this load; empty where it does, or where nobody counts."""
+        """Why nothing was learned of this load; empty where something was, or where nobody counts the device."""
+        if self.verified.loaded.lines is None:
+            return self.verified.loaded.log_missing
         return next((u.disturbed for u in self.verified.loaded.usage if u.device.name == self.device.name), "")
 
     @property

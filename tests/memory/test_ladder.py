@@ -84,7 +84,7 @@ def test_without_history_and_with_a_runtime_out_of_reach_the_formulas_answer_and
     assert answer.notes[0] == "the runtime was not asked: the Ollama server is on another machine"
     formula = closed_form(model, SETTINGS, (CARD,))
     assert answer.sources["overhead"] == "default"
-    assert replace(answer, notes=(), sources={}) == replace(formula, notes=(), sources={})
+    assert replace(answer, notes=()) == replace(formula, notes=())
 
 
 def test_hardware_that_is_not_here_is_answered_without_excuses(model: Model) -> None:

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from qwenops import history
+from qwenops.errors import PartMissing
 from qwenops.runtime.client import Client
+from qwenops.runtime.types import Place, Runtime
+from qwenops.setup.calibrate import check_reach
 from qwenops.units import GIB, MIB
 from tests.support.cli import qwenops
 from tests.support.nvml import ROOT, FakeNvml, build_library
@@ -204,6 +207,24 @@ def test_a_device_that_is_not_there_is_refused_with_the_list(ollama_server: Olla
     assert "no device CUDA7" in answer.err
     assert "Vulkan0" in answer.err
     assert not (tmp_path / "home" / "data" / "history.sqlite3").exists()
+
+
+@pytest.mark.parametrize("place", ["remote", "container", "wsl"])
+def test_a_server_elsewhere_is_calibrated_where_it_runs(place: Place) -> None:
+    with pytest.raises(PartMissing, match="its log, which names the buffers") as told:
+        check_reach(Runtime(place, "http://10.0.0.7:1", version="0.32.14"))
+    assert told.value.do == ("run qwenops calibrate where the server runs",)
+
+
+@pytest.mark.vulkan
+def test_where_the_log_is_out_of_reach_it_says_so_and_keeps_nothing(start_server: Any, tmp_path: Path) -> None:
+    server: OllamaServer = start_server()
+    server.log_path.unlink()
+    answer = qwenops("calibrate", "--json", env=env_of(server, tmp_path / "home"))
+    assert answer.code == 1
+    assert sum("not learned from, no log of this server" in note for note in answer.data["notes"]) == 3
+    assert [row.measured for row in rows(tmp_path / "home")] == [None] * 3
+    assert left_of(server, tmp_path / "home") == []
 
 
 def test_without_a_server_it_says_what_to_start(tmp_path: Path) -> None:
