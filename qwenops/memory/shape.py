@@ -182,7 +182,7 @@ UNCACHED: Final = HEADLESS | {"gemma-embedding", "neo-bert", "eurobert"}
 _NEVER_CAUSAL: Final = frozenset({"gemma-embedding"})
 _SIGMOID: Final = 2
 # the gate of experts where the file does not say
-_GATES: Final = {"glm4moe": _SIGMOID, "llama4": _SIGMOID}
+_GATES: Final = {"glm4moe": _SIGMOID, "llama4": _SIGMOID, "nemotron_h_moe": _SIGMOID}
 
 # operations that a graph has only where the header asks for them
 _EXTRAS: Final[dict[str, Callable[[Model], bool]]] = {
