@@ -12,9 +12,11 @@ import pytest
 from qwenops.errors import BadInput, PartMissing
 from qwenops.model import header_cache
 from qwenops.model.gguf_header import read_header
+from qwenops.model.quantizer import Recipe
 from qwenops.model.quants import WHOLE_FILE_BITS
 from qwenops.model.read import model_key, read_model
 from qwenops.model.reference import download, read_references
+from qwenops.model.requant import Requantizer, header_bytes
 from qwenops.paths import cache_dir
 from qwenops.units import MIB
 from tests.model.elsewhere import REPO, read_one, same
@@ -258,3 +260,13 @@ def test_a_name_of_ollamas_registry_is_read_by_its_manifest(
 )
 def test_what_brings_a_reference_here(reference: str, command: str) -> None:
     assert download(reference) == command
+
+
+def test_a_variant_of_what_is_not_here_is_the_variant_of_the_file(hub: Web, cdn: Web, shelf: Path) -> None:
+    """Also where the header was put together from another variant's vocabulary."""
+    for model in read_references([f"hf:{REPO}"]):
+        local = read_model(shelf / model.path.name, mmproj=None)
+        elsewhere, here = (Requantizer(m).variant(Recipe("IQ4_NL")) for m in (model, local))
+        assert elsewhere.model.header == here.model.header
+        assert header_bytes(elsewhere, model) == header_bytes(here, local)
+        assert elsewhere.model.source == f"{model.source} as IQ4_NL"
