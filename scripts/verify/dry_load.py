@@ -52,21 +52,20 @@ class Job:
 
 
 def jobs() -> list[Job]:
-    """The text models of the grid, each with every setting that differs on a CPU."""
-    asked: dict[tuple[str, str, int], dict[LoadSettings, None]] = {}
-    first: dict[tuple[str, str, int], Case] = {}
+    """The text models of the grid, each in one quant, with every setting that differs on a CPU."""
+    cases: dict[str, list[Case]] = {}
     for case in grid():
-        key = (case.shape, case.quant, case.cut)
-        first.setdefault(key, case)
-        settings = replace(case.settings(), gpu_layers="all", image_tokens=LoadSettings().image_tokens)
-        asked.setdefault(key, {})[settings] = None
-    found = []
-    for key, settings_of in asked.items():
-        case = first[key]
-        windows = any(name == "attention.sliding_window" for name, _ in case.dims.more_keys)
-        more = (*_LIBRARY, *((_WINDOWS_WHOLE,) if windows else ()))
-        found.append(Job(case, tuple(dict.fromkeys((*settings_of, *more)))))
-    return found
+        if case.vision is None:
+            cases.setdefault(case.shape, []).append(case)
+    return [_job(of_shape) for of_shape in cases.values()]
+
+
+def _job(cases: Sequence[Case]) -> Job:
+    first = min(cases, key=lambda c: c.cut or c.dims.layers)
+    settings = [replace(c.settings(), gpu_layers="all", image_tokens=LoadSettings().image_tokens) for c in cases]
+    windows = any(name == "attention.sliding_window" for name, _ in first.dims.more_keys)
+    more = (*_LIBRARY, *((_WINDOWS_WHOLE,) if windows else ()))
+    return Job(first, tuple(dict.fromkeys((*settings, *more))))
 
 
 @dataclass(frozen=True)
