@@ -197,6 +197,7 @@ _EXTRAS: Final[dict[str, Callable[[Model], bool]]] = {
     "temperature": lambda m: bool(m.hparam("attention.temperature_scale")),
     "no rope": lambda m: m.hparam("rope.scaling.finetuned") is False,
     "norms without weights": lambda m: bool(m.hparam("ssm.dt_b_c_rms")),
+    "rope sections": lambda m: all((m.hparam("rope.dimension_sections") or (0, 0))[:2]),
     "rescaled": lambda m: bool(m.hparam("rescale_every_n_layers")),
 }
 
@@ -240,6 +241,7 @@ _EVERY: Final = {
     "gemma3n": 5,
     "gpt-oss": 2,
     "cohere2": 4,
+    "exaone-moe": 4,
     "exaone4": 4,
     "gemma-embedding": 6,
     "llama4": 4,
@@ -249,7 +251,7 @@ _EVERY: Final = {
 # those of which the first of so many blocks sees everything, and not the last
 _WHOLE_FIRST: Final = frozenset({"modern-bert"})
 # how far a block with a window sees, where the file does not say
-_WINDOW: Final = {"gemma2": 4096, "exaone4": 4096, "llama4": 8192}
+_WINDOW: Final = {"gemma2": 4096, "exaone-moe": 128, "exaone4": 4096, "llama4": 8192}
 _WINDOWED_EXAONE: Final = 64  # blocks of the one EXAONE 4 that has windows
 _GEMMA3N_OWN_CACHES: Final = 20
 _GEMMA3N_SPARSE: Final = 10
@@ -291,4 +293,6 @@ def _sliding(model: Model, layers: int) -> tuple[bool, ...]:
     elif isinstance(pattern, Sequence) and len(pattern) == layers and not every:
         return tuple(bool(v) for v in pattern)  # where the runtime expects a number it ignores a list
     shift = 0 if model.architecture in _WHOLE_FIRST else 1
-    return tuple(every > 1 and (i + shift) % every != 0 for i in range(layers))
+    # K-EXAONE lays its pattern before it learns how many of its blocks are for drafts
+    trunk = layers if model.architecture == "exaone-moe" else _trunk(model)
+    return tuple(i < trunk and every > 1 and (i + shift) % every != 0 for i in range(layers))

@@ -34,7 +34,7 @@ def _gemma4(layers: int, embedding: int, heads: int, kv_heads: int, ffn: int, ev
 
 _E2B_FFN = (("feed_forward_length", [6144] * 15 + [12288] * 20),)
 
-_3N = {
+_3N: dict[str, Any] = {
     "kv_heads": 2,
     "vocabulary": 262400,
     "context": 32768,
@@ -64,12 +64,12 @@ def _mla(layers: int, embedding: int, heads: int, ffn: int, vocabulary: int, **m
     return Dims(layers=layers, embedding=embedding, heads=heads, ffn=ffn, vocabulary=vocabulary, more_keys=keys, **more)
 
 
-_V2_LITE = {
+_V2_LITE: dict[str, Any] = {
     "plain": 128, "turned": 64, "value": 128, "rank": 512, "context": 163840,
     "experts": 64, "experts_used": 6, "expert_ffn": 1408, "shared": 2,
     "keys": (("leading_dense_block_count", 1), ("expert_weights_scale", 1.0)),
 }  # fmt: skip
-_V3 = {
+_V3: dict[str, Any] = {
     "plain": 128, "turned": 64, "value": 128, "rank": 512, "queries": 1536, "context": 163840,
     "experts": 256, "experts_used": 8, "expert_ffn": 2048,
     "keys": (
@@ -77,7 +77,7 @@ _V3 = {
         ("expert_gating_func", 2), ("expert_group_count", 8), ("expert_group_used_count", 4),
     ),
 }  # fmt: skip
-_GLM_FLASH = {
+_GLM_FLASH: dict[str, Any] = {
     "plain": 192, "turned": 64, "value": 256, "rank": 512, "queries": 768, "context": 202752, "draft_layers": 1,
     "experts": 64, "experts_used": 4, "expert_ffn": 1536,
     "keys": (
@@ -86,7 +86,75 @@ _GLM_FLASH = {
     ),
 }  # fmt: skip
 
+_FACTORS: tuple[str, ...] = ("rope_freqs",)
+_HALF_TURNED: tuple[tuple[str, Any], ...] = (("rope.dimension_count", 64),)
+_ROUTED: tuple[tuple[str, Any], ...] = (
+    ("leading_dense_block_count", 1), ("expert_weights_scale", 2.5), ("expert_weights_norm", True),
+    ("expert_gating_func", 2),
+)  # fmt: skip
+
+
+def _llama4(step: int, experts: int) -> Dims:
+    keys = (("interleave_moe_layer_step", step),)
+    return Dims(
+        "llama4", 48, 5120, 40, 8, 128, 16384, 202048, factors=_FACTORS, experts=experts, experts_used=1,
+        expert_ffn=8192, shared_ffn=8192, more_keys=keys,
+    )  # fmt: skip
+
+
 ATTENTION: dict[str, Dims] = {
+    "exaone-4-1.2b": Dims("exaone4", 30, 2048, 32, 8, 64, 4096, 102400, tied=True, context=65536, factors=_FACTORS),
+    "exaone-4-32b": Dims("exaone4", 64, 5120, 40, 8, 128, 27392, 102400, context=131072, factors=_FACTORS),
+    "k-exaone-236b": Dims(
+        "exaone-moe",
+        48,
+        6144,
+        64,
+        8,
+        128,
+        18432,
+        153600,
+        experts=128,
+        experts_used=8,
+        expert_ffn=2048,
+        shared_ffn=2048,
+        draft_layers=1,
+        more_keys=(("attention.sliding_window", 128), *_ROUTED),
+    ),
+    "glm-4-9b": Dims("glm4", 40, 4096, 32, 2, 128, 13696, 151552, context=32768, more_keys=_HALF_TURNED),
+    "glm-4-32b": Dims("glm4", 61, 6144, 48, 2, 128, 23040, 151552, context=32768, more_keys=_HALF_TURNED),
+    "glm-ocr": Dims(
+        "glm4",
+        16,
+        1536,
+        16,
+        8,
+        128,
+        4608,
+        59392,
+        draft_layers=1,
+        more_keys=(("rope.dimension_sections", [16, 24, 24, 0]),),
+    ),
+    "glm-4.5-air": Dims(
+        "glm4moe",
+        46,
+        4096,
+        96,
+        8,
+        128,
+        10944,
+        151552,
+        context=131072,
+        experts=128,
+        experts_used=8,
+        expert_ffn=1408,
+        shared_ffn=1408,
+        draft_layers=1,
+        biased=True,
+        more_keys=(*_HALF_TURNED, *_ROUTED, ("expert_shared_count", 1)),
+    ),
+    "llama-4-scout": _llama4(1, 16),
+    "llama-4-maverick": _llama4(2, 128),
     "deepseek-v2-lite": _mla(27, 2048, 16, 10944, 102400, **_V2_LITE),
     "deepseek-v2-lite-old": _mla(27, 2048, 16, 10944, 102400, latent=False, **_V2_LITE),
     "deepseek-v3": _mla(61, 7168, 128, 18432, 129280, **_V3),
@@ -115,6 +183,27 @@ ATTENTION: dict[str, Dims] = {
 
 # the same with heads and experts that the software device can hold
 ATTENTION |= {
+    "exaone-4-1.2b-small": replace(ATTENTION["exaone-4-1.2b"], vocabulary=32000),
+    "exaone-4-32b-small": replace(
+        ATTENTION["exaone-4-32b"], embedding=1024, heads=8, kv_heads=2, ffn=2816, vocabulary=32000
+    ),
+    "k-exaone-small": replace(
+        ATTENTION["k-exaone-236b"], layers=12, embedding=1024, heads=8, kv_heads=2, ffn=2816, vocabulary=32000,
+        experts=16, expert_ffn=512, shared_ffn=512,
+    ),
+    "glm-4-9b-small": replace(ATTENTION["glm-4-9b"], layers=14, embedding=2048, heads=16, ffn=6144, vocabulary=32000),
+    "glm-4.5-air-small": replace(
+        ATTENTION["glm-4.5-air"], layers=12, embedding=1024, heads=24, kv_heads=2, ffn=2816, vocabulary=32000,
+        experts=16, expert_ffn=512, shared_ffn=512,
+    ),
+    "llama-4-scout-small": replace(
+        ATTENTION["llama-4-scout"], layers=12, embedding=1280, heads=10, kv_heads=2, vocabulary=32000,
+        expert_ffn=1024, shared_ffn=1024,
+    ),
+    "llama-4-maverick-small": replace(
+        ATTENTION["llama-4-maverick"], layers=12, embedding=1280, heads=10, kv_heads=2, vocabulary=32000, ffn=4096,
+        expert_ffn=256, shared_ffn=256,
+    ),
     "deepseek-v2-lite-small": replace(ATTENTION["deepseek-v2-lite"], vocabulary=32000, experts=8, ffn=5632),
     "deepseek-v2-lite-old-small": replace(ATTENTION["deepseek-v2-lite-old"], vocabulary=32000, experts=8, ffn=5632),
     "deepseek-v3-small": replace(

@@ -167,10 +167,56 @@ def _mla(d: Dims, w: Types, i: int) -> list[Row]:
     return rows + _experts(d, w, biased=_of(d, "expert_gating_func") == 2) + _draft(d, w, i)
 
 
+def _exaone4(d: Dims, w: Types, _: int) -> list[Row]:
+    return [
+        *_norms(d, "post_attention_norm", "post_ffw_norm"),
+        *_attention(d, w),
+        *_head_norms(d),
+        *_gated(d, w, d.ffn),
+    ]
+
+
+def _exaone_moe(d: Dims, w: Types, i: int) -> list[Row]:
+    rows = [*_norms(d, "attn_norm", "ffn_norm"), *_attention(d, w), *_head_norms(d)]
+    if i < _of(d, "leading_dense_block_count") or i >= d.layers:
+        return rows + _gated(d, w, d.ffn) + _draft(d, w, i)
+    return rows + _experts(d, w, biased=True)
+
+
+def _glm4(d: Dims, w: Types, i: int) -> list[Row]:
+    return [
+        *_norms(d, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"),
+        *_attention(d, w),
+        ("ffn_up.weight", (d.embedding, 2 * d.ffn), w("q")),
+        ("ffn_down.weight", (d.ffn, d.embedding), w("down")),
+        *_draft(d, w, i),
+    ]
+
+
+def _glm4moe(d: Dims, w: Types, i: int) -> list[Row]:
+    q, kv = d.head * d.heads, d.head * d.kv_heads
+    rows = [*_norms(d, "attn_norm", "post_attention_norm"), *_attention(d, w)]
+    if d.biased:
+        rows += [(f"attn_{n}.bias", (q if n == "q" else kv,), "F32") for n in "qkv"]
+    if i < _of(d, "leading_dense_block_count"):
+        return rows + _gated(d, w, d.ffn)
+    return rows + _experts(d, w, biased=True) + _draft(d, w, i)
+
+
+def _llama4(d: Dims, w: Types, i: int) -> list[Row]:
+    rows = [*_norms(d, "attn_norm", "ffn_norm"), *_attention(d, w)]
+    return rows + (_gated(d, w, d.ffn) if (i + 1) % _of(d, "interleave_moe_layer_step") else _experts(d, w))
+
+
 BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {
     "deepseek2": _mla,
+    "exaone-moe": _exaone_moe,
+    "exaone4": _exaone4,
     "gemma3n": _gemma3n,
     "gemma4": _gemma4,
+    "glm4": _glm4,
+    "glm4moe": _glm4moe,
+    "llama4": _llama4,
     "mistral4": _mla,
 }
 ENDS: dict[str, Callable[[Dims, Types], list[Row]]] = {"gemma3n": _gemma3n_ends, "gemma4": _gemma4_ends}

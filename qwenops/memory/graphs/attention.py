@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Final
 
 from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.exaone import Exaone4, ExaoneMoe
 from qwenops.memory.graphs.gemma3n import Gemma3n
 from qwenops.memory.graphs.gemma4 import Gemma4
+from qwenops.memory.graphs.glm import Glm4, Glm4Moe
+from qwenops.memory.graphs.llama4 import Llama4
 from qwenops.memory.graphs.mla import Latent
 
 ATTENTION: Final[dict[str, type[Decoder]]] = {
     "deepseek2": Latent,
+    "exaone-moe": ExaoneMoe,
+    "exaone4": Exaone4,
     "gemma3n": Gemma3n,
     "gemma4": Gemma4,
+    "glm4": Glm4,
+    "glm4moe": Glm4Moe,
+    "llama4": Llama4,
     "mistral4": Latent,
 }
