@@ -135,7 +135,7 @@ def _question(
     from qwenops.plan.ground import ground
     from qwenops.runtime.offload import offload_in_force, parse_split
 
-    found = variants((path,), mmproj, offline=offline, most=1)
+    found = variants((path,), mmproj, offline=offline, most=1 if quant is None else 64)
     model, made = in_quant(path, found, quant, imatrix=imatrix, header_kept=rung != "closed form")
     machine, runtime = look_around(gpu, probe_devices=rung != "closed form")
     base = ground(machine, runtime)

@@ -23,6 +23,7 @@ from tests.support.parts import layout, software_gpu_environment
 from tests.support.quantize import really
 from tests.support.shapes import TEXT, write_text
 from tests.support.tiny import TinyModel
+from tests.support.web import serving
 
 
 @pytest.fixture
@@ -125,3 +126,18 @@ def test_the_runtime_says_the_same_of_the_ghost_of_a_variant_and_of_the_file_tha
     assert [d.weights_bytes for d in before.devices] == [d.weights_bytes for d in after.devices]
     assert [d.total_bytes for d in before.devices] == [d.total_bytes for d in after.devices]
     assert read_header(made).file_bytes == variant.model.file_bytes
+
+
+def test_a_whole_repository_is_the_source_of_what_it_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"m-{q}.gguf": write_text(tmp_path / f"m-{q}.gguf", TEXT["qwen3-0.6b"], q) for q in ("Q4_K_M", "BF16")}
+    with serving() as hub, serving("127.0.0.2") as cdn:
+        hub.repository("maker/m-GGUF", files, cdn)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        there = qwenops("need", "hf:maker/m-GGUF", "--quant", "Q4_K_M", "--gpu", "8GiB", "--json")
+        made = qwenops("need", "hf:maker/m-GGUF", "--quant", "Q6_K", "--gpu", "8GiB", "--json")
+        every = qwenops("quants", "hf:maker/m-GGUF", "--gpu", "8GiB", "--json")
+    assert there.data["model"]["file"] == "hf:maker/m-GGUF:m-Q4_K_M.gguf"
+    assert made.data["model"]["file"] == "hf:maker/m-GGUF:m-BF16.gguf as Q6_K"
+    assert {row["quant"] for row in every.data["quants"] if row["there"]} == {"Q4_K_M", "BF16"}
