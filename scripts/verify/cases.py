@@ -201,10 +201,8 @@ _FEW: Changes = (
     {},
     {"num_ctx": 8192, "kv": "q8_0", "batch": 1024},
     {"num_ctx": 3000, "flash_attn": "off", "layers": "half"},
-    {"layers": "half", "parallel": 2},
-    {"num_ctx": 6000, "layers": 1, "kv": "q4_0"},
+    {"num_ctx": 6000, "layers": 1, "kv": "q4_0", "parallel": 2},
     {"margin": -0.001, "num_ctx": 2048},
-    {"margin": 1.0, "num_ctx": 8192, "kv": "q8_0"},
 )
 
 # the architectures that most people run, with the shape that stands for each; for another it is the smallest there is
