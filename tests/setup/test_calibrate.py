@@ -19,6 +19,7 @@ from qwenops.runtime.client import Client
 from qwenops.runtime.types import Place, Runtime
 from qwenops.setup.calibrate import check_reach
 from qwenops.units import GIB, MIB
+from tests.memory.test_overhead import entry
 from tests.support.cli import qwenops
 from tests.support.nvml import ROOT, FakeNvml, build_library
 from tests.support.server import OllamaServer
@@ -113,6 +114,38 @@ def test_what_the_driver_counts_is_kept_and_later_loads_are_added(
     assert "6" in text.split(name)[0], "the new loads count together with those before"
     codes = {f["code"] for f in ask("doctor", "--json", driver="590.10").data["findings"]}
     assert "calibration-stale" not in codes, "nothing is added for a GPU that is the CPU, so nothing can be stale"
+
+
+def test_a_learned_overhead_reaches_the_answer_until_the_driver_changes(
+    start_server: Any, tmp_path: Path, smollm: Path, nvml: FakeNvml
+) -> None:
+    """The card is NVML's, the loads are of the history, the runtime is the real one's build."""
+    server: OllamaServer = start_server(gpu=False)
+    home, name = tmp_path / "home", "NVIDIA GeForce RTX 3060"
+
+    def ask(*args: object, driver: str = "580.126") -> Any:
+        counted = nvml.environment(card(server, name, driver=driver))
+        return qwenops(*args, "--json", env={**env_of(server, home), **only_nvml(counted)}).data
+
+    def overhead(driver: str) -> tuple[int, str]:
+        said = ask("need", smollm, "--rung", "closed-form", driver=driver)
+        assert said["band_bytes"]["low"] <= said["total_device_bytes"] <= said["band_bytes"]["high"]
+        return said["devices"][0]["overhead_bytes"], said["sources"]["overhead"]
+
+    def findings(driver: str) -> dict[str, str]:
+        return {f["code"]: f["title"] for f in ask("doctor", driver=driver)["findings"]}
+
+    runtime = ask("machine")["runtime"]
+    build = f"ollama {runtime['version']} llama-server {runtime['llama_server_build']}"
+    with history.open(home / "data" / "history.sqlite3") as kept:
+        for over in (420, 431, 433):
+            usage = {"devices": [], "layers": None, "usage": [entry(over * MIB)]}
+            kept.record_load("m", "s", build, name, {}, usage, True)
+
+    assert overhead("580.126") == (431 * MIB, "learned (3 loads)")
+    assert "431 MiB, learned from 3 loads" in findings("580.126")["calibration"]
+    assert overhead("590.10") == (456 * MIB, "default")
+    assert "another driver" in findings("590.10")["calibration-stale"]
 
 
 def only_nvml(environment: Mapping[str, str]) -> dict[str, str]:
