@@ -59,6 +59,7 @@ def as_measured(
             "compute_bytes": lines.device_bytes(name, "compute"),
             "projector_bytes": lines.projector_bytes(name),
             "encoder_bytes": lines.device_bytes(name, "compute", projector=True),
+            "draft_bytes": lines.draft_bytes(name),
             "overhead_bytes": (overhead_bytes or {}).get(name, 0),
         }
         for name in lines.devices
@@ -72,6 +73,7 @@ def as_measured(
             "compute_bytes": lines.host_bytes("compute"),
             "output_bytes": lines.host_bytes("output"),
             "encoder_bytes": lines.host_bytes("compute", projector=True),
+            "draft_bytes": lines.draft_bytes(None),
         },
         "layers": asdict(lines.layers) if lines.layers else None,
         "flash_attn": lines.flash_attn if flash_attn is None else flash_attn,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from qwenops.memory.types import Layers
@@ -52,12 +52,16 @@ _FIT_BEGIN = "getting device memory data for initial parameters"
 
 @dataclass(frozen=True)
 class BufferLine:
-    """One buffer as logged: `component` is the function that made it, `backend` its buffer type ("Vulkan_Host")."""
+    """One buffer as logged: `component` is the function that made it, `backend` its buffer type ("Vulkan_Host").
+
+    `of_draft` is whether it was made for a draft, in a context of its own behind the model's.
+    """
 
     component: str
     backend: str
     kind: BufferKind
     size_bytes: int
+    of_draft: bool = False
 
     @property
     def on_host(self) -> bool:
@@ -91,19 +95,23 @@ class LoadLines:
     error: str | None = None
 
     def device_bytes(self, device: str, *kinds: BufferKind, projector: bool = False) -> int:
-        """The sum of a device's buffers of these kinds (all kinds when none is named)."""
-        return sum(
-            b.size_bytes
-            for b in self.buffers
-            if not b.on_host and b.device == device and (not kinds or b.kind in kinds) and b.of_projector is projector
-        )
+        """The sum of a device's buffers of these kinds (all kinds when none is named), without a draft's."""
+        return sum(b.size_bytes for b in self._of_model(kinds, projector) if not b.on_host and b.device == device)
 
     def host_bytes(self, *kinds: BufferKind, projector: bool = False) -> int:
         """The same sum for the host."""
+        return sum(b.size_bytes for b in self._of_model(kinds, projector) if b.on_host)
+
+    def _of_model(self, kinds: tuple[BufferKind, ...], projector: bool) -> Iterator[BufferLine]:
+        return (
+            b for b in self.buffers if (not kinds or b.kind in kinds) and b.of_projector is projector and not b.of_draft
+        )
+
+    def draft_bytes(self, device: str | None) -> int:
+        """Everything that was made for a draft on a device (None: on the host): a head's context, a model's weights."""
+        mine = (b for b in self.buffers if b.of_draft and not b.of_projector)
         return sum(
-            b.size_bytes
-            for b in self.buffers
-            if b.on_host and (not kinds or b.kind in kinds) and b.of_projector is projector
+            b.size_bytes for b in mine if (b.on_host if device is None else not b.on_host and b.device == device)
         )
 
     def projector_bytes(self, device: str) -> int:
@@ -270,10 +278,10 @@ def _after_fit(lines: list[str]) -> list[str]:
 
 def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
     # The graph is reserved more than once and prints each time: within one context the last line counts, as in
-    # Ollama. A draft model or an MTP context is a second one and adds to the first. So does a second cache of one
-    # context, which sliding windows have: a cache ends with its "size =" line.
+    # Ollama. What comes after the first context is a draft's: a model of its own, or a second context. A second cache
+    # of one context, which sliding windows have, adds to the first: a cache ends with its "size =" line.
     buffers: dict[tuple[int, int, str, str, str], BufferLine] = {}
-    group = cache = 0
+    group = cache = contexts = 0
     layers: Layers | None = None
     free: dict[str, int] = {}
     n_ctx: int | None = None
@@ -283,10 +291,12 @@ def _load_lines(command: str | None, lines: list[str]) -> LoadLines:
     overflowing = 0
     error: str | None = None
     for line in lines:
-        if "constructing llama_context" in line or "loading model tensors" in line:
-            group += 1
+        if "constructing llama_context" in line:
+            group, contexts = group + 1, contexts + 1
+        elif "loading model tensors" in line:
+            group, contexts = group + 1, contexts + (contexts == 1)
         elif match := _BUFFER.search(line):
-            found = _buffer(match)
+            found = replace(_buffer(match), of_draft=contexts > 1)
             part = cache if found.kind in ("KV", "RS") else 0
             buffers[(group, part, found.component, found.backend, found.kind)] = found
         elif _CACHE.search(line):

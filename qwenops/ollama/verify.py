@@ -295,7 +295,7 @@ def _on_device(lines: LoadLines, name: str) -> dict[str, int]:
         "compute": lines.device_bytes(name, "compute"),
         "encoder": lines.device_bytes(name, "compute", projector=True),
     }
-    return {**seen, "projector": lines.projector_bytes(name)}
+    return {**seen, "projector": lines.projector_bytes(name), "draft": lines.draft_bytes(name)}
 
 
 def _overhead(loaded: Loaded, name: str) -> dict[str, int]:

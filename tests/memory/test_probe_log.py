@@ -258,13 +258,20 @@ sched_reserve:      CUDA0 compute buffer size =    44.00 MiB
     assert lines.device_bytes("CUDA0", "compute") == 44 * MIB
 
 
-def test_a_second_context_adds_to_the_first() -> None:
+def test_a_second_context_is_a_drafts() -> None:
     context = (
         "llama_context: constructing llama_context\n"
         "llama_kv_cache:  CUDA0 KV buffer size = 100.00 MiB\n"
         "sched_reserve:  CUDA0 compute buffer size = 10.00 MiB\n"
     )
-    assert parse_load_log(context * 2).device_bytes("CUDA0") == 220 * MIB
+    tensors = (
+        "load_tensors: loading model tensors, this can take a while\nload_tensors: CUDA0 model buffer size = 5.00 MiB\n"
+    )
+    head = parse_load_log(tensors + context * 2)
+    assert (head.device_bytes("CUDA0"), head.draft_bytes("CUDA0")) == (115 * MIB, 110 * MIB)
+    model = parse_load_log((tensors + context) * 2)
+    assert (model.device_bytes("CUDA0"), model.draft_bytes("CUDA0")) == (115 * MIB, 115 * MIB)
+    assert model.draft_bytes(None) == 0
 
 
 @pytest.mark.parametrize(
