@@ -18,8 +18,9 @@ import pytest
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.graphs import KNOWN
+from qwenops.memory.kv import CELL_PADDING
 from qwenops.memory.types import LoadSettings, Need
-from qwenops.units import GIB, MIB
+from qwenops.units import GIB, MIB, pad
 from tests.support.shapes import TEXT, text_model
 
 RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recorded_attention.json").read_text())["loads"]
@@ -91,7 +92,7 @@ def test_a_cache_has_the_rows_of_the_blocks_that_own_it(
     settings = LoadSettings(num_ctx=32768)
     need = closed_form(text_model(TEXT[shape]), settings, CARD)
     named = dict(TEXT[shape].more_keys).get("attention.sliding_window")
-    window = (named or UNNAMED_WINDOWS.get(TEXT[shape].architecture, 0)) + settings.ubatch
+    window = pad((named or UNNAMED_WINDOWS.get(TEXT[shape].architecture, 0)) + settings.ubatch, CELL_PADDING)
     cells = whole[0] * whole[1] * 32768 + windowed[0] * windowed[1] * window
     assert need.devices[0].kv_bytes == 2 * F16_BYTES * cells
 
