@@ -7,14 +7,16 @@ compared: every part within 1 MiB.
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from qwenops.errors import QwenopsError
 from qwenops.memory.dry_load import dry_loads
@@ -70,105 +72,142 @@ def _job(cases: Sequence[Case]) -> Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What the dry load said of one context, and what the real one then logged."""
+    """One context: what the dry load said of each part, and what the real one then logged."""
 
-    job: Job
-    said: Need
-    real: LoadLines
-
-    def sizes(self, part: str) -> tuple[int, int]:
-        """A part as it was said and as it was."""
-        return getattr(self.said.host, f"{part}_bytes"), self.real.host_bytes(PARTS[part])
+    settings: LoadSettings
+    said: dict[str, int]
+    real: dict[str, int]
+    complete: bool
 
     @property
     def worst(self) -> tuple[int, str]:
         """By how much the worst part is off, and which one it is."""
-        off = {part: said - real for part in PARTS for said, real in (self.sizes(part),)}
+        off = {part: self.said[part] - self.real[part] for part in PARTS}
         part = max(off, key=lambda p: abs(off[p]))
         return off[part], part
 
     @property
     def within(self) -> bool:
         """Whether the row keeps the bar."""
-        return self.real.complete and abs(self.worst[0]) <= BAR
+        return self.complete and abs(self.worst[0]) <= BAR
 
 
 @dataclass(frozen=True)
-class Run:
-    """All rows, with what the dry loads took, and the models that one side would not load, with the reason."""
+class Done:
+    """All rows of one model, with what the dry load took; or why one side would not load it."""
 
-    rows: tuple[Row, ...]
-    seconds: float
-    version: str
-    refused: tuple[tuple[str, str], ...] = ()
+    name: str
+    architecture: str
+    ghost: str
+    rows: tuple[Row, ...] = ()
+    seconds: float = 0
+    version: str = ""
+    refused: str = ""
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> Done:
+        """What was kept as JSON."""
+        rows = (Row(**{**row, "settings": _settings_from(row["settings"])}) for row in data["rows"])
+        return Done(**{**data, "rows": tuple(rows)})
 
 
-def verify(jobs_: Sequence[Job]) -> Run:
-    """Ask about each model, load it, and say on stderr how far it is."""
-    rows: list[Row] = []
-    refused: list[tuple[str, str]] = []
-    seconds, version, started = 0.0, "", time.monotonic()
+def _settings_from(data: Mapping[str, Any]) -> LoadSettings:
+    return LoadSettings(**{**data, "tensor_split": tuple(data["tensor_split"])})
+
+
+def compare(said: Need, real: LoadLines) -> Row:
+    """One context's parts side by side."""
+    return Row(
+        settings=said.settings,
+        said={part: getattr(said.host, f"{part}_bytes") for part in PARTS},
+        real={part: real.host_bytes(kind) for part, kind in PARTS.items()},
+        complete=real.complete,
+    )
+
+
+def verify(jobs_: Sequence[Job], keep: Path | None = None) -> list[Done]:
+    """Ask about each model, load it, and say on stderr how far it is; models in the file `keep` are done already."""
+    kept = _kept(keep) if keep else {}
+    models: list[Done] = []
+    started, loaded = time.monotonic(), 0
+    to_load = sum(_key(job) not in kept for job in jobs_)
     with tempfile.TemporaryDirectory() as folder:
-        for done, job in enumerate(jobs_, start=1):
-            try:
-                took, version, of_job = _beside(job, Path(folder) / "ghost.gguf")
-            except QwenopsError as why:
-                refused.append((job.name, why.message))
-                print(f"FAIL {job.name}: {why.message}", file=sys.stderr)
-                continue
-            seconds += took
-            rows += of_job
-            left = (time.monotonic() - started) / done * (len(jobs_) - done)
-            _report(of_job, f"{done}/{len(jobs_)}, {left / 60:.0f} min left")
-    return Run(tuple(rows), seconds, version, tuple(refused))
+        for job in jobs_:
+            done = kept.get(_key(job))
+            if done is None:
+                done = _beside(job, Path(folder) / "ghost.gguf")
+                loaded += 1
+                left = (time.monotonic() - started) / loaded * (to_load - loaded)
+                _report(done, f"{loaded}/{to_load}, {left / 60:.0f} min left")
+                if keep is not None and not done.refused:
+                    with keep.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(done)) + "\n")
+            models.append(done)
+    return models
 
 
-def _beside(job: Job, path: Path) -> tuple[float, str, list[Row]]:
-    """One model dry and for real: the seconds that the dry load took, the library's version, the rows."""
+def _key(job: Job) -> tuple[str, str, tuple[LoadSettings, ...]]:
+    return job.name, job.case.ghosts[0], job.settings
+
+
+def _kept(path: Path) -> dict[tuple[str, str, tuple[LoadSettings, ...]], Done]:
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    models = [Done.from_data(json.loads(line)) for line in lines]
+    return {(m.name, m.ghost, tuple(row.settings for row in m.rows)): m for m in models}
+
+
+def _beside(job: Job, path: Path) -> Done:
+    """One model dry and for real."""
+    nothing = Done(job.name, job.case.dims.architecture, job.case.ghosts[0])
     write_text(path, job.case.dims, job.case.quant)
     before = time.perf_counter()
-    needs = dry_loads(read_model(path), job.settings, ())
-    seconds = time.perf_counter() - before
-    request = {"file": str(path), "settings": [asdict(s) for s in job.settings]}
-    answer = run("tests.support.library_load:load_for_real", request, limit_s=LIMIT_S)
-    rows = [Row(job, said, parse_load_log(log)) for said, log in zip(needs, answer["logs"], strict=True)]
-    return seconds, answer["version"], rows
+    try:
+        needs = dry_loads(read_model(path), job.settings, ())
+        seconds = time.perf_counter() - before
+        request = {"file": str(path), "settings": [asdict(s) for s in job.settings]}
+        answer = run("tests.support.library_load:load_for_real", request, limit_s=LIMIT_S)
+    except QwenopsError as why:
+        return replace(nothing, refused=why.message)
+    rows = tuple(compare(said, parse_load_log(log)) for said, log in zip(needs, answer["logs"], strict=True))
+    return replace(nothing, rows=rows, seconds=seconds, version=str(answer["version"]))
 
 
-def _report(rows: Sequence[Row], progress: str) -> None:
-    off = [row for row in rows if not row.within]
-    print(f"{'FAIL' if off else 'ok  '} {len(rows):3} contexts  {rows[0].job.name}  ({progress})", file=sys.stderr)
+def _report(done: Done, progress: str) -> None:
+    off = [row for row in done.rows if not row.within]
+    bad = "FAIL" if off or done.refused else "ok  "
+    print(f"{bad} {len(done.rows):3} contexts  {done.name}  ({progress}) {done.refused}".rstrip(), file=sys.stderr)
     for row in off:
-        print(f"       {_settings(row.said.settings)}: {_off(row)}", file=sys.stderr)
+        print(f"       {_settings(row.settings)}: {_off(row)}", file=sys.stderr)
 
 
-def page(done: Run) -> str:
+def page(models: Sequence[Done]) -> str:
     """docs/dry-load-verified.md."""
-    return "\n".join(_page(done)) + "\n"
+    return "\n".join(_page(models)) + "\n"
 
 
-def _page(done: Run) -> Iterator[str]:
-    within = sum(row.within for row in done.rows)
-    worst = max((abs(row.worst[0]) for row in done.rows), default=0)
-    models = len({row.job.name for row in done.rows})
-    architectures = len({row.job.case.dims.architecture for row in done.rows})
+def _page(models: Sequence[Done]) -> Iterator[str]:
+    rows = [row for model in models for row in model.rows]
+    loaded = [model for model in models if not model.refused]
+    worst = max((abs(row.worst[0]) for row in rows), default=0)
+    architectures = len({model.architecture for model in loaded})
+    version = max((model.version for model in models), default="")
     yield "# Dry load, verified"
     yield ""
     yield "Written by `python -m scripts.verify dry-load`; do not edit."
     yield ""
-    yield f"{date.today()}, llama-cpp-python {done.version} for the CPU, {platform.system()} on {platform.machine()}."
+    yield f"{date.today()}, llama-cpp-python {version} for the CPU, {platform.system()} on {platform.machine()}."
     yield ""
     yield "Each row is one context of a real load through llama-cpp-python, mapped from the file and not repacked."
     yield "The dry load was asked before it; the buffers are those that the library then logged. The models are ghosts:"
     yield "true headers and shapes of published models without data, so every buffer is real and the weights are not."
     yield ""
-    yield bullet(f"{within} of {len(done.rows)} rows within the bar: every part within 1 MiB.")
+    yield bullet(f"{sum(row.within for row in rows)} of {len(rows)} rows within the bar: every part within 1 MiB.")
     yield bullet(f"The worst part of any row is {worst / MIB:.2f} MiB off.")
     yield bullet(
-        f"{len(done.rows)} contexts of {models} models of {architectures} architectures took {done.seconds:.1f} s to "
-        "ask, a child for each model."
+        f"{len(rows)} contexts of {len(loaded)} models of {architectures} architectures took "
+        f"{sum(model.seconds for model in models):.1f} s to ask, a child for each model."
     )
-    yield from (bullet(f"Not loaded: {name}: {why}") for name, why in done.refused)
+    yield from (bullet(f"Not loaded: {m.name}: {m.refused}") for m in models if m.refused)
     yield ""
     yield "All sizes in MiB."
     yield ""
@@ -177,11 +216,12 @@ def _page(done: Run) -> Iterator[str]:
         "| Worst part off | Within the bar |"
     )
     yield "|---|--:|---|--:|---|---|--:|--:|--:|--:|--:|--:|---|"
-    for row in sorted(done.rows, key=lambda r: (r.job.case.dims.architecture, r.job.name)):
-        s = row.said.settings
-        sizes = [f"{real / MIB:.2f}" if real else "" for _, real in map(row.sizes, PARTS)]
-        cells = [row.job.name, _context(s), _kv(s), _batch(s), s.flash_attn, s.outputs, *sizes, _off(row)]
-        yield "| " + " | ".join([*cells, "yes" if row.within else "NO"]) + " |"
+    for model in sorted(loaded, key=lambda m: (m.architecture, m.name)):
+        for row in model.rows:
+            s = row.settings
+            sizes = [f"{row.real[part] / MIB:.2f}" if row.real[part] else "" for part in PARTS]
+            cells = [model.name, _context(s), _kv(s), _batch(s), s.flash_attn, s.outputs, *sizes, _off(row)]
+            yield "| " + " | ".join([*cells, "yes" if row.within else "NO"]) + " |"
 
 
 def _settings(s: LoadSettings) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from qwenops.memory.probe_log import parse_load_log
 from qwenops.units import MIB
 from scripts.verify.__main__ import main
 from scripts.verify.cases import grid
-from scripts.verify.dry_load import PARTS, Row, jobs
+from scripts.verify.dry_load import PARTS, Done, Row, compare, jobs, page
 from tests.support.shapes import text_model
 
 JOB = jobs()[0]
@@ -25,7 +26,7 @@ def row(off_mib: float, part: str) -> Row:
         f"x:  CPU {kind} buffer size = {getattr(host, f'{name}_bytes') / MIB:.2f} MiB" for name, kind in PARTS.items()
     ]
     changed = replace(host, **{f"{part}_bytes": getattr(host, f"{part}_bytes") + round(off_mib * MIB)})
-    return Row(JOB, replace(said, host=changed), parse_load_log("\n".join(lines)))
+    return compare(replace(said, host=changed), parse_load_log("\n".join(lines)))
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -35,6 +36,19 @@ def test_a_row_is_as_good_as_its_worst_part(part: str, off_mib: float, within: b
     assert judged.within is within
     if off_mib:
         assert judged.worst[1] == part
+
+
+def test_what_is_kept_is_the_same_when_it_is_read_again_and_shown() -> None:
+    done = Done(JOB.name, "qwen3", "a digest", (row(0.0, "kv"), row(1.1, "kv")), 2.5, "0.3.36")
+    again = Done.from_data(json.loads(json.dumps(asdict(done))))
+    assert again == done
+    lines = page([again, Done("another", "mamba", "a digest", refused="it is too old")]).splitlines()
+    assert "- 1 of 2 rows within the bar: every part within 1 MiB." in lines
+    assert "- Not loaded: another: it is too old" in lines
+    assert [line.endswith("| +1.10 (kv) | NO |") for line in lines if line.startswith(f"| {JOB.name} ")] == [
+        False,
+        True,
+    ]
 
 
 def test_every_text_model_of_the_grid_is_asked_about_under_all_its_settings() -> None:
