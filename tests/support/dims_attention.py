@@ -181,6 +181,14 @@ ATTENTION: dict[str, Dims] = {
     ),
 }
 
+_MISTRAL4: dict[str, Any] = {
+    "architecture": "mistral4", "plain": 64, "turned": 64, "value": 128, "rank": 256, "queries": 1024,
+    "experts": 128, "experts_used": 4, "expert_ffn": 2048,
+    "keys": (("expert_weights_scale", 1.0), ("expert_weights_norm", True), ("attention.temperature_scale", 0.1),
+        ("attention.temperature_length", 8192), ("leading_dense_block_count", 0)),
+}  # fmt: skip
+ATTENTION["mistral-small-4"] = _mla(36, 4096, 32, 12288, 131072, **_MISTRAL4)
+
 # the same with heads and experts that the software device can hold
 ATTENTION |= {
     "exaone-4-1.2b-small": replace(ATTENTION["exaone-4-1.2b"], vocabulary=32000),
@@ -206,6 +214,10 @@ ATTENTION |= {
     ),
     "deepseek-v2-lite-small": replace(ATTENTION["deepseek-v2-lite"], vocabulary=32000, experts=8, ffn=5632),
     "deepseek-v2-lite-old-small": replace(ATTENTION["deepseek-v2-lite-old"], vocabulary=32000, experts=8, ffn=5632),
+    "mistral-small-4-small": replace(
+        ATTENTION["mistral-small-4"], layers=10, embedding=1024, ffn=4096, vocabulary=32000, experts=16,
+        expert_ffn=512, shared_ffn=512,
+    ),
     "deepseek-v3-small": replace(
         ATTENTION["deepseek-v3"], layers=10, embedding=1024, heads=16, ffn=4096, vocabulary=32000, experts=32,
         expert_ffn=512, shared_ffn=512,
