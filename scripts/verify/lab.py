@@ -111,12 +111,11 @@ class ServerLab:
             backends=self.runtime.backends,
             os=this_os(),
         )
-        stands = _stands(model)
         with scratch_folder() as folder:
             address = ["--host", str(folder / "s.sock")]
             flags = flags_of(question.load, question.facts, question.options, listen=address, os=this_os())
             command = [str(layout().llama_server), *flags]
-            text, _ = listen(command, environment, lambda line: stands in line, LOAD_SECONDS)
+            text, _ = listen(command, environment, lambda line: _stands(model, line), LOAD_SECONDS)
         return text
 
     def close(self) -> None:
@@ -160,8 +159,7 @@ class OllamaLab:
         body = {"model": name, "options": options, "keep_alive": 600}
         request = threading.Thread(target=self._start, args=(body,))
         request.start()
-        stands = _stands(model)
-        while request.is_alive() and stands not in self._server.log()[before:]:
+        while request.is_alive() and not _stands(model, self._server.log()[before:]):
             time.sleep(0.05)
         self._end_load()
         request.join()
@@ -228,8 +226,10 @@ def versions(runtime: Runtime) -> str:
     return f"{server}llama-server {runtime.llama_server_build}, {device.description} of {device.total_bytes // MIB} MiB"
 
 
-def _stands(model: Model) -> str:
-    return "loaded multimodal model" if model.projector else "warming up the model"
+def _stands(model: Model, log: str) -> bool:
+    """Whether every buffer was logged: a projector's come last, and not every architecture is warmed up."""
+    last = "loaded multimodal model" if model.projector else "warming up the model"
+    return last in log or "llama_server: model loaded" in log
 
 
 def _linked(blobs: Path, ghost: Path) -> Path:
