@@ -27,6 +27,7 @@ def main() -> int:
 
 def page() -> str:
     """The help of the program and of every command, at 100 columns."""
+    import click
     from click.testing import CliRunner
 
     from qwenops.cli.main import COMMANDS, cli
@@ -35,6 +36,9 @@ def page() -> str:
     parts = [HEAD, _block("qwenops", _help(runner, cli, []))]
     for name in COMMANDS:
         parts.append(_block(f"qwenops {name}", _help(runner, cli, [name])))
+        command = cli.get_command(click.Context(cli), name)
+        for part in getattr(command, "commands", ()):
+            parts.append(_block(f"qwenops {name} {part}", _help(runner, cli, [name, part])))
     return "\n".join(parts)
 
 

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("show", "Show one model: settings, files, links."),
     "remove": ("remove", "Remove models from Ollama; your own files stay."),
     "bench": ("bench", "Measure prompt and generation speed of one or more variants."),
+    "server": ("server", "Show, plan, write and check the settings that no Modelfile can say."),
     "machine": ("machine", "Show devices, memory and the runtime that were found."),
     "doctor": ("doctor", "Find what stands in the way, with evidence and the command that mends it."),
     "history": ("history", "Show what was planned, loaded and measured here."),

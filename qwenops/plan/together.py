@@ -1,0 +1,143 @@
+"""Several models on one server: which stay loaded beside which, by Ollama's own scheduling rule.
+
+A replay of Scheduler.processPending, updateFreeSpace and findRunnerToUnload (server/sched.go, Ollama v0.32.14): models
+are asked for one after the other; each is let in by a prediction from file size and a dense cache, not by what it will
+take, and where it is not, the loaded one with the shortest keep-alive goes, of equals the first by path. What a model
+then takes is the runtime's own doing: its fit fills what is free and leaves the other layers to the processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qwenops.machine.types import Device, Host
+from qwenops.memory.backends import backend_of
+from qwenops.memory.reserve import facts_of
+from qwenops.memory.types import LoadSettings, Need
+from qwenops.model.types import Model
+from qwenops.runtime.facts import RunOptions
+from qwenops.runtime.rules import SystemMemory, admission, resolve_load
+
+AskNeed = Callable[[Model, LoadSettings, tuple[Device, ...]], Need]
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A model that shares the server: its files, the parameters it was registered with, and how it would be loaded."""
+
+    name: str
+    model: Model
+    params: Mapping[str, Any]
+    settings: LoadSettings
+
+
+@dataclass(frozen=True)
+class Stay:
+    """What became of one tenant when it was asked for.
+
+    `sends_away` are the models that Ollama unloads to let it in. `predicted_bytes` and `limit_bytes` are those of the
+    rule; 0 for the first model, which is always let in. `short_bytes` is what the devices lack where the rule admits
+    more than fits beside the others.
+    """
+
+    name: str
+    need: Need
+    predicted_bytes: int
+    limit_bytes: int
+    why: str
+    sends_away: tuple[str, ...]
+    projector_on_cpu: str | None
+    short_bytes: int = 0
+
+    @property
+    def spilled_layers(self) -> int:
+        """Layers that the processor has to compute."""
+        return self.need.layers.total - self.need.layers.on_device
+
+
+@dataclass(frozen=True)
+class Together:
+    """The stays in the order asked for, and who is loaded at the end."""
+
+    stays: tuple[Stay, ...]
+    loaded: tuple[str, ...]
+
+    @property
+    def all_stay(self) -> bool:
+        """Whether nobody had to leave and every layer found room."""
+        return len(self.loaded) == len(self.stays) and not any(s.spilled_layers or s.short_bytes for s in self.stays)
+
+
+def together(
+    tenants: Sequence[Tenant],
+    devices: Sequence[Device],
+    host: Host,
+    environment: Mapping[str, str],
+    ask: AskNeed,
+) -> Together:
+    """Ask for each model in turn and follow what the server does. `devices` as they are with nothing loaded."""
+    system = SystemMemory(host.total_bytes, host.available_bytes)
+    loaded: dict[str, tuple[Tenant, Need]] = {}
+    stays: list[Stay] = []
+    for tenant in tenants:
+        facts, options = facts_of(tenant.model), RunOptions.from_params(tenant.params)
+        gone: list[str] = []
+        while True:
+            seen = tuple(_as_ollama_sees(d, loaded) for d in devices)
+            answer = admission(facts, options, environment, seen, loaded_models=len(loaded), system=system)
+            if answer.admitted:
+                break
+            leaver = min(loaded, key=lambda name: str(loaded[name][0].model.path))
+            gone.append(leaver)
+            del loaded[leaver]
+        load = resolve_load(facts, options, environment, seen, system=system)
+        settings = replace(tenant.settings, projector_device="cpu" if load.projector_on_cpu else "gpu")
+        need = ask(tenant.model, settings, tuple(_as_runtime_sees(d, loaded) for d in devices))
+        first = not loaded
+        loaded[tenant.name] = (tenant, need)
+        stays.append(
+            Stay(
+                name=tenant.name,
+                need=need,
+                predicted_bytes=0 if first else answer.predicted_bytes,
+                limit_bytes=0 if first else answer.limit_bytes,
+                why=answer.why,
+                sends_away=tuple(gone),
+                projector_on_cpu=load.projector_on_cpu,
+                short_bytes=_short(devices, loaded),
+            )
+        )
+    return Together(tuple(stays), tuple(loaded))
+
+
+def _as_ollama_sees(device: Device, loaded: Mapping[str, tuple[Tenant, Need]]) -> Device:
+    """Free as the scheduler believes it: what is reported, or what its own models leave where that is less.
+
+    It counts a model's buffers as the log names them, without the projector's.
+    """
+    counted = sum(_buffers(need, device.name) for _, need in loaded.values())
+    reported = _as_runtime_sees(device, loaded).free_bytes
+    return replace(device, free_bytes=max(0, min(reported, device.total_bytes - counted)))
+
+
+def _buffers(need: Need, device: str) -> int:
+    return sum(d.weights_bytes + d.kv_bytes + d.state_bytes + d.compute_bytes for d in need.devices if d.name == device)
+
+
+def _as_runtime_sees(device: Device, loaded: Mapping[str, tuple[Tenant, Need]]) -> Device:
+    """Free as the driver reports it to the next model; a software device reports the same whoever uses it."""
+    if backend_of(device).software:
+        return device
+    held = sum(d.total_bytes for _, need in loaded.values() for d in need.devices if d.name == device.name)
+    return replace(device, free_bytes=max(0, device.free_bytes - held))
+
+
+def _short(devices: Sequence[Device], loaded: Mapping[str, tuple[Tenant, Need]]) -> int:
+    """By how much the loaded models pass a device together."""
+    over = []
+    for device in devices:
+        held = sum(d.total_bytes for _, need in loaded.values() for d in need.devices if d.name == device.name)
+        over.append(held - device.free_bytes)
+    return max(0, *over) if over else 0

@@ -1,0 +1,86 @@
+"""qwenops server on a real Ollama: what is in force, what is written, and who stays loaded beside whom."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from qwenops.ollama.register import register
+from qwenops.ollama.types import Spec
+from qwenops.runtime.client import Client
+from tests.ollama.support import runtime_of
+from tests.support.cli import qwenops
+from tests.support.server import OllamaServer
+from tests.support.shapes import TEXT, write_text
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def env_of(server: OllamaServer, tmp_path: Path) -> Mapping[str, str]:
+    return {
+        "OLLAMA_HOST": server.url,
+        "OLLAMA_MODELS": str(server.store),
+        "QWENOPS_HOME": str(tmp_path / "home"),
+    }
+
+
+def test_show_and_check_read_the_servers_own_environment(
+    start_server: Callable[..., OllamaServer], tmp_path: Path
+) -> None:
+    server = start_server(settings={"OLLAMA_KV_CACHE_TYPE": "q8_0"}, gpu=False)
+    env = env_of(server, tmp_path)
+    shown = {s["name"]: s for s in qwenops("server", "show", "--json", env=env).data["settings"]}
+    assert shown["OLLAMA_KV_CACHE_TYPE"]["value"] == "q8_0"
+    assert "process" in shown["OLLAMA_KV_CACHE_TYPE"]["source"]
+    assert qwenops("server", "check", "OLLAMA_KV_CACHE_TYPE=q8_0", env=env).code == 0
+    wrong = qwenops("server", "check", "OLLAMA_KV_CACHE_TYPE=q4_0", "OLLAMA_NUM_PARALLEL=1", env=env)
+    assert wrong.code == 1
+    assert "no" in wrong.out
+
+
+def test_write_shows_and_changes_nothing(start_server: Callable[..., OllamaServer], tmp_path: Path) -> None:
+    env = env_of(start_server(gpu=False), tmp_path)
+    answer = qwenops("server", "write", "OLLAMA_KV_CACHE_TYPE=q8_0", env=env)
+    assert answer.code == 0, answer.err
+    assert "Nothing was written or changed." in answer.out
+    target = tmp_path / "90-qwenops.conf"
+    assert qwenops("server", "write", "OLLAMA_KV_CACHE_TYPE=q8_0", "--as", "systemd", "-o", target, env=env).code == 0
+    assert target.read_text() == '[Service]\nEnvironment="OLLAMA_KV_CACHE_TYPE=q8_0"\n'
+
+
+CASES = {
+    "two that stay": [("qwen3-0.6b", 2048), ("smollm2-135m", 2048)],
+    "one leaves": [("qwen3-0.6b", 8192), ("qwen2.5-0.5b", 16384)],
+    "three": [("smollm2-135m", 2048), ("qwen2.5-0.5b", 4096), ("qwen3-0.6b", 4096)],
+}
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_the_plan_is_what_the_server_then_does(
+    start_server: Callable[..., OllamaServer], tmp_path: Path, case: Sequence[tuple[str, int]]
+) -> None:
+    server = start_server()
+    env = env_of(server, tmp_path)
+    names = []
+    for number, (shape, num_ctx) in enumerate(case):
+        path = write_text(tmp_path / f"{number}.gguf", TEXT[shape], "Q4_K_M", vocabulary="full")
+        register(Spec(shards=(path,), parameters={"num_ctx": num_ctx}), f"m{number}", runtime_of(server))
+        names.append(f"m{number}")
+    planned = qwenops("server", "plan", *names, "--json", env=env)
+    assert planned.code in (0, 1), planned.err
+    client = Client(server.url)
+    layers = []
+    for name in names:
+        before = len(server.log())
+        client.load(name)
+        found = re.findall(r"offloaded (\d+)/(\d+) layers", server.log()[before:])
+        layers.append(tuple(map(int, found[-1])))
+        time.sleep(0.5)
+    assert [(s["layers"]["on_device"], s["layers"]["total"]) for s in planned.data["stays"]] == layers
+    loaded = {m.name.removesuffix(":latest") for m in client.ps()}
+    assert {name.removesuffix(":latest") for name in planned.data["loaded"]} == loaded
