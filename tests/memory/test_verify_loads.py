@@ -173,7 +173,7 @@ def test_the_grid_reaches_over_all_that_was_promised() -> None:
         assert {c.flash_attn for c in of_it} == {"auto", "off"}
         assert {str(c.layers) for c in of_it} >= {"all", "half", "1", "auto"}
     assert sum(c.margin is not None and abs(c.margin) <= 2.5 for c in cases) >= 100
-    assert sum(c.vision is not None for c in cases) >= 40
+    assert sum(c.vision is not None for c in cases) >= 30
     assert sum(c.through == "ollama" for c in cases) >= 30
     assert sum(c.devices > 1 for c in cases) >= 5
 
