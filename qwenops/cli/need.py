@@ -59,11 +59,15 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
 @click.option("--main-gpu", type=click.IntRange(0), metavar="N", help="Use this device alone.")
 @click.option(
     "--draft",
-    default=0,
-    show_default=True,
     type=click.IntRange(0, 64),
     metavar="N",
-    help="Tokens that the model's draft head proposes ahead (draft_num_predict).",
+    help="Tokens drafted ahead (draft_num_predict).  [default: 0; with --draft-model 4]",
+)
+@click.option(
+    "--draft-model",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The model that drafts (DRAFT), where it is not the model's own head.",
 )
 @click.option(
     "--outputs",

@@ -19,6 +19,7 @@ from qwenops.memory.draft import (
     draft_cache_bytes,
     draft_compute_bytes,
     drafts,
+    is_drafted_for,
     with_kept_states,
 )
 from qwenops.memory.encoder import KNOWN_KINDS, WARMUP_TOKENS, Encoder, encoder_of
@@ -80,7 +81,7 @@ def closed_form(
     projector = model.projector or inline_projector(model)
     vision = _vision(projector, settings, backends, settings.image_tokens)
     placement = _placement(model, shape, settings, devices, backends, reserve, projector)
-    text = text_need(model, shape, settings, placement, backends)
+    text = _with_draft_model(text_need(model, shape, settings, placement, backends), settings, devices, backends)
     on_device = vision is not None and bool(devices) and settings.projector_device == "gpu"
     needs = tuple(
         DeviceNeed(
@@ -146,7 +147,7 @@ def text_need(
         state_bytes(shape, with_kept_states(shape, settings), placement, backends),
         compute,
         _draft(shape, settings, placement, weights, backends, compute, pinned=not rehearsal)
-        if drafting
+        if drafting and not settings.draft_model
         else (0,) * len(backends),
     )
 
@@ -169,6 +170,20 @@ def _draft(
     )
     output = (*(0 for _ in backends[:-1]), _output_bytes(shape, settings))
     return tuple(map(sum, zip(cache, compute or main.bytes_by_backend, output, strict=True)))
+
+
+def _with_draft_model(
+    text: TextNeed, settings: LoadSettings, devices: Sequence[Device], backends: Sequence[Backend]
+) -> TextNeed:
+    if not settings.draft_model:
+        return text
+    from qwenops.memory.draft_model import draft_model, draft_model_bytes
+
+    draft = draft_model(settings)
+    if draft is None:
+        return text
+    beside = draft_model_bytes(draft, settings, devices, backends, main=text.compute, pinned=True)
+    return replace(text, draft=tuple(map(sum, zip(text.draft, beside, strict=True))))
 
 
 def _check(shape: Shape, settings: LoadSettings) -> None:
@@ -225,9 +240,10 @@ def _placement(
     if warm is not None and settings.projector_device == "gpu":
         # the runtime adds the projector, with the encoder at its load size, to what must stay free
         targets[0] -= warm.weights_bytes + warm.device_bytes
-    if drafts(shape, settings):
+    if is_drafted_for(shape, settings):
         # so does it with a draft's context, which it measures with every layer on the devices
         full = text_need(model, shape, settings, place(shape.layers, shape.layers + 1, devices), backends)
+        full = _with_draft_model(full, settings, devices, backends)
         targets = [target - draft for target, draft in zip(targets, full.draft[:-1], strict=True)]
     return Fit(
         shape.layers,
@@ -260,8 +276,14 @@ def _notes(
         )
     if projector is not None and projector.kind not in KNOWN_KINDS:
         notes.append(f"the encoder of {projector.kind or 'this projector'} is not replayed: its compute is a guess")
-    if settings.draft_tokens and not drafts(shape, settings):
+    if settings.draft_tokens and not is_drafted_for(shape, settings):
         notes.append("the file has no draft head: nothing is drafted")
+    elif settings.draft_tokens and settings.draft_model:
+        from qwenops.memory.draft_model import draft_model, is_replayed
+
+        draft = draft_model(settings)
+        if draft is not None and not is_replayed(draft):
+            notes.append(f"a draft model of the kind {draft.architecture} is not replayed: its compute is a guess")
     elif settings.draft_tokens and shape.architecture not in REPLAYED:
         notes.append(f"the draft head of {shape.architecture} is not replayed: its compute is a guess")
     kept_back = [b for b in placement.host_experts if placement.backends[b] != placement.cpu]

@@ -29,19 +29,24 @@ REPLAYED = frozenset({"qwen35", "qwen35moe"})
 
 
 def drafts(shape: Shape, settings: LoadSettings) -> bool:
-    """Whether the model's own head drafts: asked for, and there."""
+    """Whether the model's own head is loaded: drafts are asked for, and it is there."""
     return settings.draft_tokens > 0 and shape.trunk_layers < shape.layers
+
+
+def is_drafted_for(shape: Shape, settings: LoadSettings) -> bool:
+    """Whether tokens are drafted for the model, by its own head or by a draft model."""
+    return drafts(shape, settings) or bool(settings.draft_tokens and settings.draft_model)
 
 
 def snapshots(shape: Shape, settings: LoadSettings) -> int:
     """Recurrent states that are kept beside the last one, so that drafted tokens can be taken back."""
-    rolls_back = drafts(shape, settings) and shape.architecture in _ROLLS_BACK
+    rolls_back = is_drafted_for(shape, settings) and shape.architecture in _ROLLS_BACK
     return settings.draft_tokens if rolls_back else 0
 
 
 def output_rows(shape: Shape, settings: LoadSettings) -> int:
     """Rows of output that a server reserves: one for each sequence and each token drafted for it."""
-    return settings.parallel * (1 + settings.draft_tokens if drafts(shape, settings) else 1)
+    return settings.parallel * (1 + settings.draft_tokens if is_drafted_for(shape, settings) else 1)
 
 
 def with_kept_states(shape: Shape, settings: LoadSettings) -> LoadSettings:

@@ -135,7 +135,7 @@ def _answer(model: Model, settings: LoadSettings, question: Question, fit: FitLo
     parts = _as_loaded(parts, model, settings, question, chosen)
     vision = _vision(model, settings, question, fit, chosen)
     needs = tuple(_device_need(p, vision.largest if vision else None) for p in parts)
-    host = replace(host_parts(model, chosen), draft_bytes=draft_on_host(fit))
+    host = replace(host_parts(model, chosen), draft_bytes=draft_on_host(fit, apart=bool(settings.draft_model)))
     slack = sum(MIB // 16 if p.exact else MIB for p in parts)
     sources: dict[str, Rung] = dict.fromkeys(("weights", "kv", "state", "compute"), "runtime")
     if fit.draft is not None:

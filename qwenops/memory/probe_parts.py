@@ -79,12 +79,13 @@ def host_parts(model: Model, chosen: FitPass) -> HostNeed:
     )
 
 
-def draft_on_host(fit: FitLog) -> int:
-    """What a draft's context takes of the host; the fit itself counts only its devices."""
+def draft_on_host(fit: FitLog, *, apart: bool) -> int:
+    """What a draft takes of the host, where the fit itself counts only devices; one in a file `apart` has weights."""
     if fit.draft is None:
         return 0
+    weights = sum(_middle(r.model_bytes) for r in fit.draft.rows if r.free_bytes is None) if apart else 0
     mine = [b for b in fit.draft.buffers if b.on_host and not b.of_projector and b.kind in ("compute", "output")]
-    return sum(b.size_bytes for b in mine) + _cache_share(fit.draft, None)
+    return weights + sum(b.size_bytes for b in mine) + _cache_share(fit.draft, None)
 
 
 def projector_parts(header: Header, fit: FitLog) -> ProjectorParts | None:

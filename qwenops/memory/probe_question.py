@@ -51,7 +51,7 @@ class Question:
 
 def question_of(model: Model, settings: LoadSettings, runtime: Runtime, devices: Sequence[Device]) -> Question:
     """What Ollama would start for these settings on these devices."""
-    facts = facts_of(model)
+    facts = _with_draft(facts_of(model), settings)
     num_gpu = {"all": facts.layers, "auto": -1}.get(str(settings.gpu_layers), settings.gpu_layers)
     options = RunOptions(
         num_ctx=settings.num_ctx,
@@ -80,6 +80,17 @@ def question_of(model: Model, settings: LoadSettings, runtime: Runtime, devices:
         with_projector=_has_room(facts, load, runtime),
         held_bytes=_held(load, runtime),
     )
+
+
+def _with_draft(facts: ModelFacts, settings: LoadSettings) -> ModelFacts:
+    """The facts with the draft model of a Modelfile, and the kind that Ollama takes it for (externalDraftType)."""
+    from qwenops.memory.draft_model import DFLASH, draft_model
+
+    draft = draft_model(settings)
+    if draft is None:
+        return facts
+    kind = "draft-dflash" if draft.architecture == DFLASH else "draft-mtp"
+    return replace(facts, draft_path=str(draft.path), draft_type=kind)
 
 
 def _held(load: ServerLoad, runtime: Runtime) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ class LoadSettings:
     blocks ("all" of them) the experts stay on the host. `tensor_split` are the devices' shares of the layers, in any
     unit; none means by free memory. `main_gpu` is the only device that is used, None where all are.
     `draft_tokens` is how many tokens the draft head in the model's file proposes ahead (draft_num_predict), 0 where it
-    is not used.
+    is not used; `draft_model` the file of a draft model that does it instead.
     """
 
     num_ctx: int = 4096
@@ -44,6 +44,7 @@ class LoadSettings:
     tensor_split: tuple[float, ...] = ()
     main_gpu: int | None = None
     draft_tokens: int = 0
+    draft_model: str = ""
 
 
 @dataclass(frozen=True)

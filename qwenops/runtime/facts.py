@@ -12,6 +12,8 @@ from typing import Any
 
 from qwenops.runtime.envconfig import boolean
 
+# Tokens that a draft model proposes ahead where nobody says (api/types.go, DefaultOptions).
+DRAFTED_BY_A_MODEL = 4
 # Architectures whose vision tensors, inside the model file, Ollama's own llama-server can read: for them it passes
 # the model file itself as the projector (llm/llama_server.go, compatClipArches).
 INLINE_VISION = frozenset(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qwenops.machine.types import Device
-from qwenops.runtime.facts import ModelFacts, RunOptions
+from qwenops.runtime.facts import DRAFTED_BY_A_MODEL, ModelFacts, RunOptions
 from qwenops.runtime.fit_target import FIT_TARGET, projector_fit_target_mib
 from qwenops.runtime.rules import ServerLoad, SystemMemory, resolve_load
 from qwenops.runtime.types import Backend
@@ -82,7 +82,7 @@ def flags_of(
 def _draft(model: ModelFacts, options: RunOptions) -> list[str]:
     count = options.draft_num_predict
     if count is None:
-        count = 4 if model.draft_path else 0
+        count = DRAFTED_BY_A_MODEL if model.draft_path else 0
     if not model.draft_type or count <= 0:
         return []
     flags = ["--spec-type", model.draft_type, "--spec-draft-n-max", str(count)]

@@ -127,12 +127,14 @@ def _question(
     main_gpu: int | None = None,
     quant: str | None = None,
     imatrix: bool = False,
-    draft: int = 0,
+    draft: int | None = None,
+    draft_model: str | None = None,
     **rest: Any,
 ) -> _Question:
     from qwenops.memory.learned import learn
     from qwenops.memory.reserve import devices_in_use
     from qwenops.plan.ground import ground
+    from qwenops.runtime.facts import DRAFTED_BY_A_MODEL
     from qwenops.runtime.offload import offload_in_force, parse_split
 
     found = variants((path,), mmproj, offline=offline, most=1 if quant is None else 64)
@@ -151,7 +153,8 @@ def _question(
         n_cpu_moe=in_force.n_cpu_moe if n_cpu_moe is None else _experts_on_host(n_cpu_moe),
         tensor_split=in_force.tensor_split if tensor_split is None else parse_split(tensor_split, "--tensor-split"),
         main_gpu=in_force.main_gpu if main_gpu is None else main_gpu,
-        draft_tokens=draft,
+        draft_tokens=(DRAFTED_BY_A_MODEL if draft_model else 0) if draft is None else draft,
+        draft_model=draft_model or "",
         **rest,
     )
     devices = devices_in_use(model, settings, base.devices, base.host, base.environment)

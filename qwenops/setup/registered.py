@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qwenops.errors import QwenopsError
@@ -13,7 +14,7 @@ from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
 from qwenops.plan.ground import Ground, ground
 from qwenops.runtime.names import checked_name
-from qwenops.runtime.store import MODEL, PROJECTOR, Manifest, blob_path, list_manifests, read_params
+from qwenops.runtime.store import DRAFT, MODEL, PROJECTOR, Manifest, blob_path, list_manifests, read_params
 from qwenops.runtime.types import Runtime, Store
 
 
@@ -24,6 +25,7 @@ class RegisteredModel:
     name: str
     model: Model
     params: Mapping[str, Any]
+    draft: Path | None = None
 
 
 def registered_models(runtime: Runtime) -> Iterator[RegisteredModel]:
@@ -77,8 +79,16 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
         n_cpu_moe=offload.n_cpu_moe,
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu if options.main_gpu is None else options.main_gpu,
-        draft_tokens=max(options.draft_num_predict or 0, 0),
+        draft_tokens=max(_drafted(one, options.draft_num_predict), 0),
+        draft_model=str(one.draft or ""),
     )
+
+
+def _drafted(one: RegisteredModel, asked: int | None) -> int:
+    """Tokens drafted ahead: as asked, else 4 with a draft model and none with a head alone (server/routes.go)."""
+    from qwenops.runtime.facts import DRAFTED_BY_A_MODEL
+
+    return asked if asked is not None else DRAFTED_BY_A_MODEL if one.draft else 0
 
 
 def need_of_registered(name: str, runtime: Runtime, machine: Machine) -> tuple[Model | None, Need | None]:
@@ -125,6 +135,8 @@ def _read(store: Store, manifest: Manifest) -> RegisteredModel | None:
     projector = blob_path(store, projectors[0].digest) if projectors else None
     try:
         model = read_model(blob_path(store, models[0].digest), projector)
-        return RegisteredModel(manifest.name.short, model, read_params(store, manifest))
+        drafts = manifest.of(DRAFT)
+        draft = blob_path(store, drafts[0].digest) if drafts else None
+        return RegisteredModel(manifest.name.short, model, read_params(store, manifest), draft)
     except (QwenopsError, OSError):
         return None

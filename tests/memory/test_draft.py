@@ -19,9 +19,10 @@ from qwenops.runtime.devices import list_devices
 from qwenops.runtime.types import Runtime
 from qwenops.units import GIB, MIB
 from tests.support.dims import Dims
+from tests.support.gguf_bytes import write_gguf
 from tests.support.parts import layout, software_gpu_environment
 from tests.support.real_load import real_load
-from tests.support.shapes import TEXT, text_model, write_text
+from tests.support.shapes import TEXT, text_metadata, text_model, text_tensors, write_text
 
 SOFTWARE = Device("Vulkan0", "vulkan", "llvmpipe", 2 * GIB, 2 * GIB, source="runtime")
 TWO = (SOFTWARE, replace(SOFTWARE, name="Vulkan1", index=1))
@@ -88,8 +89,11 @@ def test_a_real_load_with_the_draft_head_takes_what_was_predicted(
 
 @pytest.mark.server
 @pytest.mark.vulkan
+@pytest.mark.parametrize("apart", [False, True], ids=["its own head", "a draft model"])
 @pytest.mark.parametrize("settings", [LoadSettings(draft_tokens=3), LoadSettings(draft_tokens=2, gpu_layers=13)])
-def test_the_runtime_says_the_same_of_a_draft_as_the_formula(settings: LoadSettings, tmp_path: Path) -> None:
+def test_the_runtime_says_the_same_of_a_draft_as_the_formula(
+    settings: LoadSettings, apart: bool, tmp_path: Path
+) -> None:
     environment = software_gpu_environment()
     devices, backends, _ = list_devices(layout().llama_server, {**os.environ, **environment})
     runtime = Runtime(
@@ -100,13 +104,51 @@ def test_the_runtime_says_the_same_of_a_draft_as_the_formula(settings: LoadSetti
         backends=backends,
         environment=environment,
     )
-    model = read_model(write_text(tmp_path / "m.gguf", HEADS["small"]))
+    dims = HEADS["small"]
+    if apart:
+        settings = replace(settings, draft_model=str(_head_alone(tmp_path / "head.gguf", dims)))
+        dims = replace(dims, draft_layers=0)
+    model = read_model(write_text(tmp_path / "m.gguf", dims))
     asked, formula = probe(model, settings, runtime), closed_form(model, settings, devices)
     assert asked.sources["draft"] == "runtime"
-    for one, other in ((asked.devices[0], formula.devices[0]), (asked.host, formula.host)):
-        assert one.draft_bytes / MIB == pytest.approx(other.draft_bytes / MIB, abs=LOG_ROUNDING)
+    assert asked.devices[0].draft_bytes == pytest.approx(formula.devices[0].draft_bytes, abs=LOG_ROUNDING * MIB)
+    # of a draft model's weights the table on the host has whole MiB
+    assert asked.host.draft_bytes == pytest.approx(formula.host.draft_bytes, abs=MIB if apart else LOG_ROUNDING * MIB)
     assert asked.devices[0].state_bytes / MIB == pytest.approx(formula.devices[0].state_bytes / MIB, abs=LOG_ROUNDING)
     assert asked.devices[0].weights_bytes == pytest.approx(formula.devices[0].weights_bytes, abs=MIB // 100)
+
+
+def _head_alone(path: Path, dims: Dims) -> Path:
+    """A draft model as Ollama makes one of a head's tensors: the last block, the embedding and the head."""
+    last = f"blk.{dims.layers}."
+    rows = [t for t in text_tensors(dims, "Q8_0") if not t[0].startswith("blk.") or t[0].startswith(last)]
+    return write_gguf(path, text_metadata(dims, "Q8_0") | {"tokenizer.ggml.model": "no_vocab"}, rows)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.vulkan
+@pytest.mark.parametrize(
+    "settings",
+    [LoadSettings(draft_tokens=4), LoadSettings(draft_tokens=2, gpu_layers=10, parallel=2)],
+    ids=["every layer", "ten layers for two"],
+)
+def test_a_draft_model_of_a_file_of_its_own_takes_what_was_predicted(settings: LoadSettings, tmp_path: Path) -> None:
+    dims = HEADS["small"]
+    path = write_text(tmp_path / "m.gguf", replace(dims, draft_layers=0))
+    settings = replace(settings, draft_model=str(_head_alone(tmp_path / "head.gguf", dims)))
+    layers = dims.layers + 1 if settings.gpu_layers == "all" else int(settings.gpu_layers)
+    flags = [*_flags(settings), "--spec-draft-model", settings.draft_model]
+    loaded = real_load(path, settings, *flags, layers=layers, contexts=2)
+    _compare(closed_form(read_model(path), settings, (SOFTWARE,)), loaded)
+
+
+def test_a_draft_model_takes_nothing_where_nothing_is_drafted(tmp_path: Path) -> None:
+    model = text_model(TEXT["qwen3.5-2b"])
+    head = str(_head_alone(tmp_path / "head.gguf", HEADS["small"]))
+    asked = closed_form(model, LoadSettings(draft_model=head), (SOFTWARE,))
+    assert asked.devices == closed_form(model, LoadSettings(), (SOFTWARE,)).devices
+    assert asked.notes == ()
 
 
 @pytest.mark.parametrize("drafted", [1, 2, 7])
