@@ -135,10 +135,10 @@ def page(figures: dict[str, dict[str, list[float]]], before: dict[str, dict[str,
         lines.append(f"Against the figures before: {min(ratios):.1f} to {max(ratios):.1f} times as fast.")
     lines += [
         "",
-        "The most of a row is a graph that was not met before: a placement, a micro-batch or a cache type for the first",
-        "time. It is built, scheduled and allocated block by block. The third context of one graph shows what grows with",
-        "the cells; from there on the allocator's tape is played with other sizes. With `auto` the runtime's fit asks for",
-        "some six placements a setting, other ones for every context, and most of them are such first times.",
+        "The most of a row is a graph that was not met before: a placement, a micro-batch or a cache type for the",
+        "first time. It is built, scheduled and allocated block by block. The third context of one graph shows what",
+        "grows with the cells; from there on the allocator's tape is played with other sizes. With `auto` the",
+        "runtime's fit asks for several placements a setting, other ones for every context: mostly such first times.",
         "",
     ]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import Final
 from qwenops.machine.types import Device
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend, backend_of, encoder_host_backend
+from qwenops.memory.remember import ByIdentity
 from qwenops.memory.scheduler import Scheduler
 from qwenops.memory.tensor import F16, F32, I32, Graph, Tensor
 from qwenops.memory.weights import stored_bytes
@@ -36,7 +37,17 @@ class Encoder:
 
 def projector_bytes(projector: Projector, backend: Backend) -> int:
     """Bytes of the projector's weights in a backend's buffer."""
-    return sum(stored_bytes(t, backend) for t in projector.header.tensors)
+    sums = _sums(projector.header)
+    if backend not in sums:
+        sums[backend] = sum(stored_bytes(t, backend) for t in projector.header.tensors)
+    return sums[backend]
+
+
+def _no_sums(_: Header) -> dict[Backend, int]:
+    return {}
+
+
+_sums = ByIdentity(_no_sums)
 
 
 def encoder_bytes(projector: Projector, tokens: int, *, flash_attn: bool = True, device: Device | None = None) -> int:

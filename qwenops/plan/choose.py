@@ -13,15 +13,18 @@ from qwenops.model.image_tokens import CELL_PIXELS
 from qwenops.model.types import Model
 from qwenops.plan.fit import HOST_SHARE
 from qwenops.plan.ground import Ground, ground
-from qwenops.plan.nearest import nearest
+from qwenops.plan.nearest import nearest, what_would_do
+from qwenops.plan.order import decisive, merit
 from qwenops.plan.profile import CONTEXT_STEP
 from qwenops.plan.scene import make_scene
 from qwenops.plan.search import (
     Scene,
-    context_goal,
+    best_that_fits,
+    bound,
     first_choice,
+    hopeless,
     largest_context,
-    smallest_that_fits,
+    smallest,
     trained_context,
     widen,
 )
@@ -46,49 +49,70 @@ def plan(
 ) -> Plan:
     """Choose quant, context, ubatch and placement for a task on a machine.
 
-    Everything on the devices, best quant first, then the largest context the task can use. `pick` takes the N-th of
+    Everything on the devices, and of all that fits what the task prefers (profiles.toml). `pick` takes the N-th of
     the suggestions made when nothing fits. Raises BadInput for a wish that no variant can meet.
     """
     wish = wish or Wish()
     _check(wish)
     scene = make_scene(task, ground(machine, runtime), wish, history)
-    variants = _ranked(models, wish)
-    starts = [first_choice(m, scene) for m in variants]
+    starts = [first_choice(m, scene) for m in _ranked(models, wish)]
+    ranked, rejected = _ranking(starts, scene)
 
     chosen: Judged | None = None
-    rejected: list[Other] = []
-    runners_up: list[Other] = []
-    for start in starts:
-        if chosen is not None and len(runners_up) >= RUNNERS_UP:
-            break
-        smallest = smallest_that_fits(start, scene)
-        if smallest.fits == "no" or (smallest.fits == "too close" and chosen is not None):
-            rejected.append(Other(smallest, why=_why_not(smallest, scene)))
-            continue
-        if chosen is not None:
-            wider = _widest_by_quick(smallest.choice, scene)
-            runners_up.append(Other(wider, why=_second_to(wider, chosen)))
-            continue
-        judged = widen(smallest.choice, scene)
+    while ranked and chosen is None:
+        start = ranked.pop(0)[0]
+        judged = widen(start, scene)
         if judged.fits == "yes":
             chosen = judged
         else:
-            rejected.append(Other(judged, why=_why_not(judged, scene)))
+            rejected.append(judged)
+    if chosen is None:
+        chosen = _second_look(rejected, scene)
 
     suggestions = () if chosen else nearest(tuple(starts), scene)
     if pick is not None:
         chosen = _picked(pick, chosen, suggestions, scene)
     return Plan(
         profile=task,
-        fits=chosen.fits if chosen else _closest([o.judged for o in rejected]),
+        fits=chosen.fits if chosen else _closest(rejected),
         chosen=chosen,
-        runners_up=tuple(runners_up),
-        rejected=tuple(rejected),
+        runners_up=tuple(Other(j, why=_second_to(j, chosen, scene)) for _, j in ranked[:RUNNERS_UP]) if chosen else (),
+        rejected=tuple(Other(j, why=_why_not(j, chosen, scene)) for j in rejected),
         nearest=() if pick is not None else suggestions,
         reasons=_reasons(chosen, scene) if chosen else (),
         notes=(*scene.ground.notes, *_blind(starts, scene)),
         devices=tuple(_device_entry(d, scene.ground) for d in scene.ground.devices),
+        needs_asked=scene.asked(),
     )
+
+
+def _ranking(starts: Sequence[Choice], scene: Scene) -> tuple[list[tuple[Choice, Judged]], list[Judged]]:
+    """Each variant's best that fits by the quick rung, the most preferred first, and the variants that do not fit.
+
+    A variant that cannot come before the last runner-up is not searched.
+    """
+    found: list[tuple[Choice, Judged]] = []
+    rejected: list[Judged] = []
+    for start in starts:
+        if len(found) > RUNNERS_UP and bound(start, scene) <= merit(found[RUNNERS_UP][1].choice, scene.profile):
+            continue
+        best = best_that_fits(start, scene)
+        if best is None:
+            rejected.append(smallest(start, scene))
+            continue
+        found.append((start, best))
+        found.sort(key=lambda pair: merit(pair[1].choice, scene.profile), reverse=True)
+    return found, rejected
+
+
+def _second_look(rejected: list[Judged], scene: Scene) -> Judged | None:
+    """What is inside the band by formula, asked of the best rung there is; the first that fits is taken out."""
+    for number, judged in enumerate(rejected):
+        if judged.fits == "too close":
+            rejected[number] = scene.confirm(judged)
+            if rejected[number].fits == "yes":
+                return rejected.pop(number)
+    return None
 
 
 def _check(wish: Wish) -> None:
@@ -110,15 +134,6 @@ def _ranked(models: Sequence[Model], wish: Wish) -> list[Model]:
             raise BadInput(f"none of the given variants is {wish.quant}", do=f"there are: {there}")
         models = models_of
     return sorted(models, key=lambda m: (quality_rank(m.quant), m.file_bytes), reverse=True)
-
-
-def _widest_by_quick(choice: Choice, scene: Scene) -> Judged:
-    floor = choice.settings.num_ctx
-    if scene.wish.num_ctx is None:
-        high = context_goal(choice.model, scene, floor)
-        num_ctx = largest_context(choice, scene, low=floor, high=high) or floor
-        choice = replace(choice, settings=replace(choice.settings, num_ctx=num_ctx))
-    return scene.weigh(choice, scene.quick)
 
 
 def _picked(pick: int, chosen: Judged | None, suggestions: tuple[Other, ...], scene: Scene) -> Judged:
@@ -152,17 +167,21 @@ def _closest(judged: list[Judged]) -> Fits:
     return "too close" if any(j.fits == "too close" for j in judged) else "no"
 
 
-def _why_not(judged: Judged, scene: Scene) -> str:
+def _why_not(judged: Judged, chosen: Judged | None, scene: Scene) -> str:
     """What the fullest place would need, what is free there, and the largest context it would have run with."""
     settings = judged.choice.settings
     said = f"{_tightest(judged, scene)} with num_ctx {settings.num_ctx}"
     if judged.fits == "too close":
         return f"{said}: inside the band, not promised"
-    if scene.wish.num_ctx is None and scene.ground.devices:
+    if not scene.ground.devices or hopeless(judged.choice, scene):
+        return said
+    if scene.wish.num_ctx is None:
         most = largest_context(judged.choice, scene, low=CONTEXT_STEP, high=settings.num_ctx)
         if most:
-            return f"{said}; num_ctx {most} would fit, too small for the task"
-    return said
+            said += f"; num_ctx {most} would fit, too small for the task"
+    # where nothing fits, the ways out say so for all variants together
+    would = what_would_do(judged.choice, scene) if chosen else None
+    return f"{said}; with {would.why} the task would fit" if would else said
 
 
 def _tightest(judged: Judged, scene: Scene) -> str:
@@ -176,10 +195,17 @@ def _tightest(judged: Judged, scene: Scene) -> str:
     return f"needs {human(device.total_bytes)} of {human(device.free_bytes)}{where}"
 
 
-def _second_to(judged: Judged, chosen: Judged) -> str:
-    gain = judged.choice.settings.num_ctx - chosen.choice.settings.num_ctx
-    more = f", num_ctx {judged.choice.settings.num_ctx}" if gain > 0 else ""
-    return f"fits too{more}; {chosen.choice.model.quant} is the better quant"
+def _second_to(judged: Judged, chosen: Judged, scene: Scene) -> str:
+    ours, theirs = judged.choice, chosen.choice
+    gain = ours.settings.num_ctx - theirs.settings.num_ctx
+    more = f", num_ctx {ours.settings.num_ctx}" if gain > 0 else ""
+    why = {
+        "weights": f"{theirs.model.quant} is the better quant",
+        "context": f"{theirs.model.quant} runs with num_ctx {theirs.settings.num_ctx}, not {ours.settings.num_ctx}",
+        "ubatch": f"{theirs.model.quant} reads prompts faster, {theirs.settings.ubatch} tokens at a time",
+    }
+    key = decisive(theirs, ours, scene.profile).removeprefix("usual_")
+    return f"fits too{more}; {why.get(key, f'no better than {theirs.model.quant}')}"
 
 
 def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:

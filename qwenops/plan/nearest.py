@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Final
 
-from qwenops.memory.types import LoadSettings
-from qwenops.plan.search import Scene, refit
+from qwenops.memory.shape import shape_of
+from qwenops.memory.types import KVType, LoadSettings
+from qwenops.plan.search import Scene, best_that_fits, hopeless, refit, smallest_ubatch
 from qwenops.plan.types import Choice, Other
 from qwenops.units import human
 
 IMAGE_STEPS = (2048, 1024)
+_KV_BLOCK: Final = 32  # of q8_0 and q4_0
 ENOUGH = 3
 
 
@@ -28,26 +31,78 @@ Way = Callable[[Choice, Scene], Iterator[Sacrifice]]
 
 
 def nearest(choices: tuple[Choice, ...], scene: Scene) -> tuple[Other, ...]:
-    """Ways out that fit: single sacrifices first, then pairs, and last the split between device and CPU.
+    """Ways out that fit: single sacrifices first, then more at once, and last the split between device and CPU.
 
-    For each sacrifice the best quant with which it is enough, since the same sacrifice with a better quant is always
-    the better offer.
+    In the order in which the task gives things up; for each sacrifice the best quant with which it is enough, since the
+    same sacrifice with a better quant is always the better offer, and then as much context as there is. A cache below
+    q8_0 is offered only where nothing else keeps the model on the devices.
     """
-    ways: tuple[Way, ...] = (_fewer_image_tokens, _one_image, _smaller_kv, _projector_on_host)
+    ways = ways_of(scene)
     found: list[Other] = []
-    for count in (1, 2, 3):
+    hopeful = tuple(c for c in choices if _fits_with_everything_given_up(c, scene))
+    for count in range(1, len(ways) + 1):
         if len(found) >= ENOUGH - 1:
             break
-        for together in combinations(ways, count):
-            hit = next((other for choice in choices if (other := _first_fit(choice, together, scene))), None)
-            if hit:
-                found.append(hit)
-    split = max(
-        (other for choice in choices if (other := _split(choice, scene))),
-        key=_on_device_share,
-        default=None,
-    )
+        found += _enough(hopeful, combinations(ways, count), scene)
+    if not found:
+        found += _enough(hopeful, ((_smallest_kv, *more) for n in range(3) for more in combinations(ways, n)), scene)
+    split = _fullest_split(choices, scene)
     return (*found[:ENOUGH], split) if split else tuple(found[:ENOUGH])
+
+
+def what_would_do(choice: Choice, scene: Scene) -> Other | None:
+    """The first single sacrifice of the task that makes one variant fit."""
+    if not _fits_with_everything_given_up(choice, scene):
+        return None
+    return next((other for way in ways_of(scene) if (other := _first_fit(choice, (way,), scene))), None)
+
+
+def _fits_with_everything_given_up(choice: Choice, scene: Scene) -> bool:
+    """Whether any mix of sacrifices can be enough: one question that saves dozens."""
+    if hopeless(choice, scene):
+        return False
+    least = smallest_ubatch(choice, scene)
+    caches: tuple[Way | None, ...] = (_smallest_kv, _smaller_kv, None)
+    for cache in caches:
+        taken = least
+        for way in (*(w for w in ways_of(scene) if w is not _smaller_kv), *((cache,) if cache else ())):
+            *_, taken = (taken, *(s.choice for s in way(taken, scene)))
+        if scene.weigh(taken, scene.quick).fits == "yes":
+            return True
+    return False
+
+
+def ways_of(scene: Scene) -> tuple[Way, ...]:
+    """What the task gives up, in its order."""
+    return tuple(_WAYS[name] for name in scene.profile.give_up)
+
+
+def _enough(choices: tuple[Choice, ...], combined: Iterable[tuple[Way, ...]], scene: Scene) -> Iterator[Other]:
+    for together in combined:
+        hit = next((other for choice in choices if (other := _first_fit(choice, together, scene))), None)
+        if hit:
+            yield hit
+
+
+def _fullest_split(choices: tuple[Choice, ...], scene: Scene) -> Other | None:
+    """The split that leaves the least on the CPU, of two alike the better quant.
+
+    From the smallest variant on: what the runtime's fit fills is the same for all, which bounds the share of the larger
+    ones, and a split asks for many placements.
+    """
+    best: Other | None = None
+    for choice in sorted(choices, key=lambda c: c.model.header.tensor_bytes):
+        if best is not None and _room(best) / max(1, choice.model.header.tensor_bytes) < _on_device_share(best):
+            break
+        other = _split(choice, scene)
+        if other is not None and (best is None or _on_device_share(other) >= _on_device_share(best)):
+            best = other
+    return best
+
+
+def _room(other: Other) -> int:
+    """Bytes that the runtime's fit may fill beside the projector."""
+    return sum(max(0, d.free_bytes - d.reserve_bytes - d.projector_bytes) for d in other.judged.need.devices)
 
 
 def _on_device_share(other: Other) -> float:
@@ -58,11 +113,13 @@ def _on_device_share(other: Other) -> float:
 
 
 def _first_fit(choice: Choice, together: tuple[Way, ...], scene: Scene) -> Other | None:
-    """The mildest form of several sacrifices at once that fits."""
+    """The mildest form of several sacrifices at once that fits, with as much context as then fits."""
+    if hopeless(choice, scene):
+        return None
     for taken in _apply(choice, together, scene):
-        judged = scene.weigh(taken[-1].choice, scene.quick)
-        if judged.fits == "yes":
-            return Other(judged, why=", ".join(t.why for t in taken), cost="; ".join(t.cost for t in taken))
+        best = best_that_fits(taken[-1].choice, scene)
+        if best is not None:
+            return Other(best, why=", ".join(t.why for t in taken), cost="; ".join(t.cost for t in taken))
     return None
 
 
@@ -97,13 +154,24 @@ def _one_image(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
 
 
 def _smaller_kv(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
-    plain = choice.settings.kv_type_k in {"f16", "bf16", "f32"}
-    if scene.wish.kv_type or not plain or choice.settings.flash_attn == "off":
+    yield from _kv_in("q8_0", choice, scene)
+
+
+def _smallest_kv(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
+    yield from _kv_in("q4_0", choice, scene)
+
+
+def _kv_in(kv_type: KVType, choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
+    settings = choice.settings
+    plain = settings.kv_type_k in {"f16", "bf16", "f32"}
+    if scene.wish.kv_type or settings.flash_attn == "off" or not (plain or kv_type < settings.kv_type_k == "q8_0"):
         return
-    settings = replace(choice.settings, kv_type_k="q8_0", kv_type_v="q8_0")
+    shape = shape_of(choice.model)
+    if any(head % _KV_BLOCK for head in (shape.head_k, shape.head_v)):
+        return  # the runtime refuses to start
     yield Sacrifice(
-        refit(choice, scene, settings),
-        "KV cache in q8_0",
+        refit(choice, scene, replace(settings, kv_type_k=kv_type, kv_type_v=kv_type)),
+        f"KV cache in {kv_type}",
         "the setting is for all models of the server; its loss is not measured here",
     )
 
@@ -115,6 +183,14 @@ def _projector_on_host(choice: Choice, scene: Scene) -> Iterator[Sacrifice]:
     yield Sacrifice(
         refit(choice, scene, settings), "projector on the CPU", "every image takes seconds more (not measured here)"
     )
+
+
+_WAYS: Final[dict[str, Way]] = {
+    "image_tokens": _fewer_image_tokens,
+    "images": _one_image,
+    "cache": _smaller_kv,
+    "projector": _projector_on_host,
+}
 
 
 def _split(choice: Choice, scene: Scene) -> Other | None:

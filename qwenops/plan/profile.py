@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from qwenops.errors import BadInput
 from qwenops.tables import load_table
@@ -16,7 +18,11 @@ CONTEXT_STEP = 256
 
 @dataclass(frozen=True)
 class Profile:
-    """One task. Token counts; `context_goal` is the largest context the task can use."""
+    """One task. Token counts; `context_goal` is the largest context the task can use.
+
+    `prefer` and `give_up` are orders, of what is preferred and of what is given up first; profiles.toml says what the
+    names mean.
+    """
 
     name: str
     title: str
@@ -25,6 +31,8 @@ class Profile:
     prompt_tokens: int
     answer_tokens: int
     context_goal: int
+    prefer: tuple[str, ...]
+    give_up: tuple[str, ...]
 
     def floor(self, *, sees: bool, image_tokens: int) -> int:
         """The smallest context that holds the task: every image in full, the prompt and the answer.
@@ -37,7 +45,12 @@ class Profile:
 
 def profiles() -> dict[str, Profile]:
     """Every shipped profile by name."""
-    return {name: Profile(name=name, **row) for name, row in load_table("qwenops.plan", "profiles.toml").items()}
+    return {name: _profile(name, row) for name, row in load_table("qwenops.plan", "profiles.toml").items()}
+
+
+def _profile(name: str, row: Mapping[str, Any]) -> Profile:
+    orders = {key: tuple(row[key]) for key in ("prefer", "give_up")}
+    return Profile(name=name, **{**row, **orders})
 
 
 def profile(name: str) -> Profile:

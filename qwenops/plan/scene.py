@@ -50,4 +50,5 @@ def make_scene(task: str, base: Ground, wish: Wish, history: Any) -> Scene:
         quick=ask("closed form"),
         best=ask(wish.rung),
         warmup_saving=reserve.warmup_saving,
+        asked=lambda: len(answers),
     )

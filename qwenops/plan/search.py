@@ -1,16 +1,22 @@
-"""The search for one variant: the largest context, then the largest ubatch, that still fits."""
+"""The search for one variant: of every micro-batch and context that fits, what the task prefers.
+
+A need grows with the context and with the micro-batch (tests/memory/test_closed_form_laws.py), so for each micro-batch
+the largest context that fits stands for all, and a smaller micro-batch is of interest only where it gives more context.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
 from qwenops.machine.types import Kind
+from qwenops.memory.backends import backend_of
 from qwenops.memory.types import DeviceNeed, KVType, LoadSettings, Need
 from qwenops.model.types import Model
 from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES, judge, pin_layers
 from qwenops.plan.ground import Ground
+from qwenops.plan.order import Merit, merit
 from qwenops.plan.profile import CONTEXT_STEP, Profile
 from qwenops.plan.types import Choice, Judged, Wish
 from qwenops.runtime.offload import offload_in_force
@@ -33,6 +39,7 @@ class Scene:
     quick: AskNeed
     best: AskNeed
     warmup_saving: Callable[[Model, LoadSettings, DeviceNeed], int]
+    asked: Callable[[], int] = lambda: 0  # how many different questions of need it took so far
 
     @property
     def headroom_bytes(self) -> int:
@@ -95,31 +102,95 @@ def first_choice(model: Model, scene: Scene) -> Choice:
 
 
 def widen(choice: Choice, scene: Scene) -> Judged:
-    """Grow a choice that fits: first the context up to the task's goal, then the ubatch.
+    """The best that fits of one variant, from the smallest context that holds the task on.
 
     The finalist is asked of the best rung there is; where that rung needs more than the quick one said, the
     difference is added and the search goes on, so what comes back was judged by the best rung.
     """
     extra = 0
     for _ in range(4):
-        judged = scene.confirm(_grow(choice, scene, extra))
-        if judged.fits == "yes" or judged.choice.settings.num_ctx <= choice.settings.num_ctx:
+        found = best_that_fits(choice, scene, extra_bytes=extra)
+        if found is None:
+            break
+        judged = scene.confirm(found)
+        if judged.fits == "yes":
             return judged
         quick = scene.weigh(judged.choice, scene.quick)
         extra = max(extra + judged.short_bytes, judged.need.total_device_bytes - quick.need.total_device_bytes)
-    return scene.confirm(scene.weigh(choice, scene.quick))
+    return scene.confirm(smallest(choice, scene))
 
 
-def smallest_that_fits(choice: Choice, scene: Scene) -> Judged:
-    """The choice as it is, or with a smaller ubatch where only the compute buffer stands in the way."""
-    judged = scene.weigh(choice, scene.quick)
+def best_that_fits(choice: Choice, scene: Scene, *, extra_bytes: int = 0) -> Judged | None:
+    """What the task prefers of all that fits by the quick rung with `extra_bytes` to spare; None where nothing does."""
+    if hopeless(choice, scene):
+        return None
+    found = list(_frontier(choice, scene, extra_bytes))
+    return max(found, key=lambda j: merit(j.choice, scene.profile), default=None)
+
+
+def bound(choice: Choice, scene: Scene) -> Merit:
+    """The merit that no way to run this variant can exceed."""
+    goal = _goal(choice, scene)
+    return merit(_with_ubatch(_with_context(choice, goal), _ubatches(choice, scene)[0]), scene.profile)
+
+
+def hopeless(choice: Choice, scene: Scene) -> bool:
+    """Whether the weights that must lie on the devices are already more than is free there."""
+    settings, devices = choice.settings, scene.ground.devices
+    if settings.gpu_layers != "all" or settings.n_cpu_moe or not devices:
+        return False
+    movable = min(backend_of(d).max_tensor_bytes for d in devices)  # what is larger may stay on the host
+    blocks = (t for t in choice.model.header.tensors if t.name.startswith("blk.") and ".nextn." not in t.name)
+    return sum(t.size_bytes for t in blocks if t.size_bytes <= movable) > scene.ground.free_bytes
+
+
+def _frontier(choice: Choice, scene: Scene, extra_bytes: int) -> Iterator[Judged]:
+    """For each micro-batch the largest context that fits, while that can still be preferred to what was found."""
+    floor, goal = choice.settings.num_ctx, _goal(choice, scene)
+    ubatches = _ubatches(choice, scene)
+    if _spare(choice, scene) < extra_bytes:
+        ubatches = tuple(n for n in ubatches if n < choice.settings.ubatch)
+        if not ubatches or _spare(_with_ubatch(choice, ubatches[-1]), scene) < extra_bytes:
+            return
+    best: Merit | None = None
+    reached = floor - 1
+    for ubatch in ubatches:
+        wider = _with_ubatch(choice, ubatch)
+        most = merit(_with_context(wider, goal), scene.profile)
+        if reached >= goal or (best is not None and most <= best):
+            continue
+        num_ctx = largest_context(wider, scene, low=max(floor, reached), high=goal, extra_bytes=extra_bytes)
+        if num_ctx > reached:
+            reached = num_ctx
+            found = scene.weigh(_with_context(wider, num_ctx), scene.quick)
+            best = max(best or (), merit(found.choice, scene.profile))
+            yield found
+
+
+def _goal(choice: Choice, scene: Scene) -> int:
+    floor = choice.settings.num_ctx
+    return context_goal(choice.model, scene, floor) if scene.wish.num_ctx is None else floor
+
+
+def _ubatches(choice: Choice, scene: Scene) -> tuple[int, ...]:
+    """The micro-batches to try, the largest first; without a device more than the usual gains nothing."""
     if scene.wish.ubatch is not None:
+        return (choice.settings.ubatch,)
+    return (*UBATCHES, *SMALLEST_UBATCHES[1:]) if scene.ground.devices else SMALLEST_UBATCHES
+
+
+def smallest_ubatch(choice: Choice, scene: Scene) -> Choice:
+    """The choice with the smallest micro-batch that may be taken."""
+    return _with_ubatch(choice, _ubatches(choice, scene)[-1])
+
+
+def smallest(choice: Choice, scene: Scene) -> Judged:
+    """The choice as it is, or with the smallest micro-batch where only that comes near to fitting."""
+    judged = scene.weigh(choice, scene.quick)
+    if judged.fits == "yes":
         return judged
-    for ubatch in SMALLEST_UBATCHES[1:]:
-        if judged.fits == "yes":
-            break
-        judged = scene.weigh(_with_ubatch(choice, ubatch), scene.quick)
-    return judged if judged.fits == "yes" else scene.weigh(choice, scene.quick)
+    least = scene.weigh(smallest_ubatch(choice, scene), scene.quick)
+    return least if least.fits != "no" else judged
 
 
 def largest_context(choice: Choice, scene: Scene, *, low: int, high: int, extra_bytes: int = 0) -> int:
@@ -130,8 +201,7 @@ def largest_context(choice: Choice, scene: Scene, *, low: int, high: int, extra_
     """
 
     def spare(num_ctx: int) -> int:
-        judged = scene.weigh(_with_context(choice, num_ctx), scene.quick)
-        return (judged.spare_bytes if judged.fits == "yes" else -judged.short_bytes) - extra_bytes
+        return _spare(_with_context(choice, num_ctx), scene) - extra_bytes
 
     above = spare(high)
     if above >= 0:
@@ -159,22 +229,10 @@ def context_goal(model: Model, scene: Scene, floor: int) -> int:
     return max(floor, min(scene.profile.context_goal, trained_context(model)))
 
 
-def _grow(choice: Choice, scene: Scene, extra_bytes: int) -> Judged:
-    floor = choice.settings.num_ctx
-    if scene.wish.num_ctx is None:
-        goal = context_goal(choice.model, scene, floor)
-        num_ctx = largest_context(choice, scene, low=floor, high=goal, extra_bytes=extra_bytes) or floor
-        choice = _with_context(choice, num_ctx)
+def _spare(choice: Choice, scene: Scene) -> int:
+    """Bytes left by the quick rung, negative where they are missing."""
     judged = scene.weigh(choice, scene.quick)
-    if scene.wish.ubatch is not None or not scene.ground.devices:
-        return judged
-    for ubatch in UBATCHES:
-        if ubatch <= choice.settings.ubatch:
-            break
-        wider = scene.weigh(_with_ubatch(choice, ubatch), scene.quick)
-        if wider.fits == "yes" and wider.spare_bytes >= extra_bytes:
-            return wider
-    return judged
+    return judged.spare_bytes if judged.fits == "yes" else min(-1, -judged.short_bytes)
 
 
 def trained_context(model: Model) -> int:

@@ -115,6 +115,7 @@ class Plan:
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
     devices: tuple[dict[str, Any], ...] = field(default=())
+    needs_asked: int = 0
 
     def as_data(self) -> dict[str, Any]:
         """Plain JSON values of the "qwenops.plan/1" envelope."""
