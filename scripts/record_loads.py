@@ -180,10 +180,17 @@ def server_path() -> Path:
 
 
 def load(
-    model: Path, projector: Path | None, settings: LoadSettings, *, target_mib: int | None = None, layers: int = 0
+    model: Path,
+    projector: Path | None,
+    settings: LoadSettings,
+    *,
+    target_mib: int | None = None,
+    layers: int = 0,
+    embedding: bool = False,
 ) -> dict[str, Any]:
     """Start the server as Ollama does, read its buffers, stop it."""
-    lines = _log(_command(model, projector, settings, layers), target_mib)
+    command = _command(model, projector, settings, layers)
+    lines = _log([*command, "--embedding"] if embedding else command, target_mib)
     seen: dict[str, float] = {}
     loaded = False
     found: dict[str, Any] = {"devices": {}, "projector_mib": 0.0, "layers": None}
@@ -260,7 +267,8 @@ def measure(
     dims, settings = TEXT[shape], replace(DEFAULT, **changed)
     model = write_text(folder / f"{shape}-{quant}.gguf", dims, quant)
     vision = write_vision(folder / f"mmproj-{projector}.gguf", VISION[projector]) if projector else None
-    seen = load(model, vision, settings, target_mib=target, layers=dims.layers + 1)
+    embedding = "pooling_type" in dict(dims.more_keys)  # as Ollama decides it
+    seen = load(model, vision, settings, target_mib=target, layers=dims.layers + 1, embedding=embedding)
     row = {"shape": shape, "quant": quant, "settings": changed, "projector": projector, "target_mib": target}
     return row | seen
 
@@ -307,7 +315,7 @@ def _any_row(dice: random.Random) -> Row:
     return shape, dice.choice(["Q4_K_M", "Q8_0", "Q4_0"]), settings, None, None
 
 
-def _as_text(loads: list[dict[str, Any]]) -> str:
+def as_text(loads: list[dict[str, Any]]) -> str:
     """JSON with a line a load, so that a changed load is a changed line."""
     rows = ",\n".join(f"  {json.dumps(row)}" for row in loads)
     head = f' "server": "b10434",\n "device": {json.dumps(asdict(device()))},\n'
@@ -340,7 +348,7 @@ def main() -> int:
             if not asked.random:
                 row.pop("log_end")
                 kept.append(row)
-                OUT.write_text(_as_text(kept))
+                OUT.write_text(as_text(kept))
     return 0
 
 

@@ -31,6 +31,7 @@ from qwenops.units import pad
 
 _STEADY = 3  # blocks of one kind after which nothing new happens
 _PROBE_TOKENS = 16
+_TURNS = 6  # blocks on the host can take turns between two or three states of the allocator
 _STEADY_PERIODS = 2  # the same for a hybrid, whose blocks alternate
 _LATE_PERIODS = {True: 8, False: 3}  # the same for a hybrid's blocks on the host, by whether its delta net is fused
 
@@ -201,7 +202,8 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
 
     What is left out is whole periods, so that a hybrid's order of recurrent and attention blocks stays as it is. Its
     blocks on the host, whose weights pass through the device one by one, settle late: more of them are kept. Such
-    blocks can also take turns between two states of the allocator: of blocks that are alike an even number is left out.
+    blocks can also take turns between two or three states of the allocator: of blocks that are alike six are left out,
+    or twelve, and so on.
     """
     if any(shape.recurrent) and (shape.experts_used == 1 or (shape.side_by_side and not placement.full)):
         return list(range(shape.trunk_layers))  # the shapes known to drift on to the last block
@@ -225,7 +227,7 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
                 first = i // period * period
                 chosen.update(range(max(min(first, i - 1), start), min(max(first + period, i + 2), end)))
         if placement.backends[start] == placement.cpu and period == 1:
-            chosen.update(_to_make_gaps_even(chosen, start, end))
+            chosen.update(_to_leave_whole_turns(chosen, start, end))
     return sorted(chosen)
 
 
@@ -234,9 +236,9 @@ def _cache_is_fetched(shape: Shape, placement: Placement, layer: int) -> bool:
     return placement.backends[shape.cache_of(layer)] != placement.backends[layer]
 
 
-def _to_make_gaps_even(chosen: set[int], start: int, end: int) -> list[int]:
+def _to_leave_whole_turns(chosen: set[int], start: int, end: int) -> list[int]:
     kept = sorted(i for i in chosen if start <= i < end)
-    return [b - 1 for a, b in pairwise(kept) if (b - a - 1) % 2]
+    return [i for a, b in pairwise(kept) for i in range(b - (b - a - 1) % _TURNS, b)]
 
 
 def _period(shape: Shape) -> int:
@@ -261,4 +263,4 @@ def _runs(shape: Shape, placement: Placement) -> list[tuple[int, int]]:
 
 def _kind(shape: Shape, placement: Placement, i: int) -> tuple[int, bool, bool, bool, bool]:
     shares, sparse = i >= shape.layers - shape.sharing, i < shape.sparse_blocks
-    return placement.backends[i], i in placement.host_experts, i < shape.image_inputs - 1, shares, sparse
+    return placement.backends[i], i in placement.host_experts, shape.image_after(i) >= 0, shares, sparse

@@ -70,7 +70,7 @@ class Structure:
 def _traits(shape: Shape) -> tuple[Hashable, ...]:
     """What the shape says of each block."""
     listed = [v for f in fields(shape) if isinstance(v := getattr(shape, f.name), tuple) and len(v) == shape.layers]
-    return tuple((i < shape.image_inputs - 1, *(values[i] for values in listed)) for i in range(shape.layers))
+    return tuple((shape.image_after(i) >= 0, *(values[i] for values in listed)) for i in range(shape.layers))
 
 
 @dataclass(frozen=True)

@@ -275,6 +275,12 @@ _DOTS: Keys = (
     ("expert_gating_func", 2),
 )
 _ERNIE: Keys = (("leading_dense_block_count", 1), ("interleave_moe_layer_step", 1), ("expert_shared_count", 2))
+_GRANITE: Keys = (
+    ("logit_scale", 8.0),
+    ("residual_scale", 0.22),
+    ("embedding_scale", 12.0),
+    ("attention.scale", 0.015625),
+)
 _LONG_AND_SHORT = ("rope_factors_long", "rope_factors_short")
 
 
@@ -334,8 +340,12 @@ TEXT: dict[str, Dims] = {
     "gpt2": Dims("gpt2", 12, 768, 12, 12, 64, 3072, 50257, tied=True, context=1024, more_keys=EPSILON),
     "minitron-4b": Dims("nemotron", 32, 3072, 24, 8, 128, 9216, 256000, context=4096, more_keys=EPSILON),
     "glm-edge-1.5b": Dims("chatglm", 28, 2048, 16, 4, 128, 6144, 59264, context=8192),
-    "glm-4-9b": Dims("chatglm", 40, 4096, 32, 2, 128, 13696, 151552, context=131072, biased=True),
+    "glm-4-9b-chat": Dims("chatglm", 40, 4096, 32, 2, 128, 13696, 151552, context=131072, biased=True),
     "afm-4.5b": Dims("arcee", 36, 2560, 20, 4, 128, 18432, 128004, context=65536),
+    "granite-4-vision-small": Dims(
+        "granite", 14, 1280, 20, 4, 64, 4096, 100352, tied=True, context=131072,
+        more_keys=(*_GRANITE, ("deepstack_mapping", [-1, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1])),
+    ),
     "deci-small": Dims("deci", 10, 2048, 16, 4, 128, 5632, 32000, context=131072, more_keys=_deci_keys()),
 }  # fmt: skip
 TEXT |= {
@@ -397,4 +407,13 @@ TEXT |= {
     ),
     "afm-small": replace(TEXT["afm-4.5b"], layers=12, embedding=1280, heads=10, kv_heads=2, ffn=5120, vocabulary=65024),
     "qwen2moe-small": replace(TEXT["qwen1.5-moe-a2.7b"], layers=8, experts=16, vocabulary=65024),
+    "smollm3-small": replace(
+        TEXT["smollm3-3b"], layers=12, embedding=1024, heads=8, kv_heads=2, ffn=4096, vocabulary=65024
+    ),
+    "gemma-small": replace(TEXT["gemma-2b"], layers=6, embedding=1024, heads=4, ffn=8192, vocabulary=65024),
+    "phi-2-small": replace(TEXT["phi-2"], layers=8, embedding=1024, heads=16, kv_heads=16, head=64, ffn=4096),
+    "starcoder2-small": replace(TEXT["starcoder2-3b"], layers=8, embedding=1024, heads=8, ffn=4096),
+    "minicpm-small": replace(
+        TEXT["minicpm-2b"], layers=10, embedding=1152, heads=18, kv_heads=18, ffn=2880, vocabulary=65024
+    ),
 }

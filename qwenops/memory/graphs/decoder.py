@@ -68,12 +68,12 @@ class Decoder(Pieces):
         return tf.add(self._feed_forward(self._norm(joined, self._second_norm())), joined)
 
     def _with_image_rows(self, current: Tensor) -> Tensor:
-        """The first blocks add what the encoder gave for them (deepstack)."""
+        """Some blocks add what the encoder gave for them (deepstack)."""
         s, rows = self.shape, self._image_rows
-        if self.layer >= s.image_inputs - 1:
+        which = s.image_after(self.layer)
+        if which < 0:
             return current
-        offset = (self.layer + 1) * s.embedding * 4
-        return tf.add(current, tf.view_2d(rows, s.embedding, self.batch.tokens, rows.nb[1], offset))
+        return tf.add(current, tf.view_2d(rows, s.embedding, self.batch.tokens, rows.nb[1], which * s.embedding * 4))
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 

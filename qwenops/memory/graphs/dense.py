@@ -33,7 +33,10 @@ class Granite(Decoder):
 
     def _embedding(self) -> Tensor:
         rows = super()._embedding()
-        return self.graph.expand(tf.same_shape("SCALE", rows)) if "embedding scale" in self.shape.extras else rows
+        if "embedding scale" not in self.shape.extras:
+            return rows
+        whole = rows if rows.contiguous else tf.cont(rows)
+        return self.graph.expand(tf.same_shape("SCALE", whole))
 
     def _pass(self, current: Tensor, *, last: bool) -> Tensor:
         residual = current
