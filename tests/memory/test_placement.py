@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenops.errors import BadInput
-from qwenops.machine.types import Device
+from qwenops.machine.types import Device, Kind
 from qwenops.memory.closed_form import closed_form
+from qwenops.memory.ladder import need
 from qwenops.memory.placement import place, placed_as_asked
 from qwenops.memory.reserve import devices_in_use
 from qwenops.memory.types import LoadSettings
@@ -21,7 +22,7 @@ from qwenops.model.read import read_model
 from qwenops.units import GIB, MIB
 from tests.support.dims import Dims
 from tests.support.real_load import real_load
-from tests.support.shapes import TEXT, text_model, write_text
+from tests.support.shapes import TEXT, VISION, text_model, vision_projector, write_text
 
 SOFTWARE = Device("Vulkan0", "vulkan", "llvmpipe", 2 * GIB, 2 * GIB, source="runtime")
 TWO = (SOFTWARE, replace(SOFTWARE, name="Vulkan1", index=1))
@@ -101,15 +102,15 @@ def test_shares_of_two_equal_devices(split: tuple[float, ...], on_each: list[int
 def test_the_fit_changes_nothing_where_something_was_chosen_for_it(settings: LoadSettings, devices: int) -> None:
     """common_params_fit_impl gives up then, and everything is loaded as asked, whether it fits or not."""
     tiny = tuple(replace(d, free_bytes=64 * MIB) for d in TWO[:devices])
-    need = closed_form(text_model(MOE["qwen3moe"]), settings, tiny)
-    assert need.layers.on_device == need.layers.total
+    said = closed_form(text_model(MOE["qwen3moe"]), settings, tiny)
+    assert said.layers.on_device == said.layers.total
 
 
 def test_shares_of_one_device_leave_the_choice_to_the_fit() -> None:
     tiny = (replace(SOFTWARE, free_bytes=64 * MIB),)
     settings = LoadSettings(gpu_layers="auto", tensor_split=(1.0,))
-    need = closed_form(text_model(MOE["qwen3moe"]), settings, tiny)
-    assert need.layers.on_device < need.layers.total
+    said = closed_form(text_model(MOE["qwen3moe"]), settings, tiny)
+    assert said.layers.on_device < said.layers.total
 
 
 def test_a_main_gpu_is_the_only_one_in_use() -> None:
@@ -131,6 +132,21 @@ def test_experts_on_the_host_are_what_leaves_the_device(blocks: int | str) -> No
     experts = sum(t.size_bytes for t in model.header.tensors if t.name in names)
     assert whole.weights_bytes - less.weights_bytes == experts
     assert whole.kv_bytes == less.kv_bytes
+
+
+@pytest.mark.parametrize("kind", ["cuda", "metal"])
+def test_experts_that_leave_the_device_are_on_the_host_and_the_projector_stays(kind: Kind) -> None:
+    """With memory that both share the sum stays as it was, and Ollama's rule looks at layers and free memory only."""
+    card = Device(f"{kind}0", kind, "a card", 24 * GIB, 24 * GIB, unified=kind == "metal", source="--gpu")
+    eyes = vision_projector(VISION["qwen3.5-2b"])
+    model = text_model(replace(MOE["hybrid"], draft_layers=1), projector=eyes)
+    settings = LoadSettings(draft_tokens=2)
+    whole = need(model, settings, (card,), rung="closed form")
+    less = need(model, replace(settings, n_cpu_moe=4), (card,), rung="closed form")
+    moved = whole.devices[0].weights_bytes - less.devices[0].weights_bytes
+    assert moved == less.host.weights_bytes - whole.host.weights_bytes > 0
+    assert less.devices[0].projector_bytes == whole.devices[0].projector_bytes == eyes.header.tensor_bytes
+    assert less.devices[0].draft_bytes == whole.devices[0].draft_bytes > 0
 
 
 # --- held against real loads
@@ -180,10 +196,10 @@ def test_shares_of_two_devices_take_what_a_real_load_takes(shape: str, settings:
 def _compare(path: Path, dims: Dims, settings: LoadSettings, flags: list[str], devices: int) -> None:
     layers = dims.layers + 1 if settings.gpu_layers == "all" else int(settings.gpu_layers)
     loaded = real_load(path, settings, *flags, layers=layers, devices=devices)
-    need = closed_form(read_model(path), settings, TWO[:devices])
-    for device in need.devices:
+    answer = closed_form(read_model(path), settings, TWO[:devices])
+    for device in answer.devices:
         for part, kind in PARTS:
             said = getattr(device, f"{part}_bytes") / MIB
             seen = loaded.device_bytes(device.name, kind) / MIB  # type: ignore[arg-type]
             assert said == pytest.approx(seen, abs=LOG_ROUNDING), (device.name, part)
-    assert need.host.compute_bytes / MIB == pytest.approx(loaded.host_bytes("compute") / MIB, abs=LOG_ROUNDING)
+    assert answer.host.compute_bytes / MIB == pytest.approx(loaded.host_bytes("compute") / MIB, abs=LOG_ROUNDING)
