@@ -371,8 +371,12 @@ def _under(shape: str, settings: Iterable[dict[str, Any]]) -> Iterator[Case]:
 def _seeing() -> Iterator[Case]:
     for number, (shape, cut, vision, blocks) in enumerate(_SEEING):
         for changes in (*_EVERY_SEEING, *(() if number else _CLOSE_SEEING)):
-            layers: Any = {"layers": "auto" if "margin" in changes else "all", **changes}
-            yield Case(shape, cut=cut, vision=vision, vision_cut=blocks, **layers)
+            known: dict[str, Any] = {"layers": "auto" if "margin" in changes else "all", **changes}
+            if SHAPES[shape].head > 128:
+                known["kv"] = (
+                    "f16"  # a projector comes after the warm-up, which takes minutes with such heads quantized
+                )
+            yield Case(shape, cut=cut, vision=vision, vision_cut=blocks, **known)
 
 
 _THROUGH_OLLAMA_NAMED = tuple(
