@@ -207,8 +207,9 @@ def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused
     """
     if any(shape.recurrent) and (shape.experts_used == 1 or (shape.side_by_side and not placement.full)):
         return list(range(shape.trunk_layers))  # the shapes known to drift on to the last block
-    if any(shape.recurrent) and len(set(placement.backends) - {placement.cpu}) > 1:
-        return list(range(shape.trunk_layers))  # between devices a hybrid's buffer grows with every period
+    if (any(shape.recurrent) or shape.latent_k) and len(set(placement.backends) - {placement.cpu}) > 1:
+        # between devices the buffer grows with every period of a hybrid, and with every latent row that is widened
+        return list(range(shape.trunk_layers))
     period = _period(shape)
     chosen: set[int] = set()
     for start, end in _runs(shape, placement):

@@ -64,6 +64,30 @@ def test_auto_places_as_many_layers_as_the_server_did(row: dict[str, Any]) -> No
     assert _need(row).layers.on_device == row["layers"]
 
 
+# Recorded with the software device listed twice (GGML_VK_VISIBLE_DEVICES=0,0): weights, cache and compute of both
+# devices, then what the host computes with.
+TWO_DEVICES: list[tuple[str, LoadSettings, tuple[float, ...], tuple[float, ...], float]] = [
+    ("gemma-4-e2b-small", LoadSettings(), (454.84, 36.0, 206.07), (685.11, 0, 332.01), 43.59),
+    ("gemma-4-e2b-small", LoadSettings(gpu_layers=20), (368.16, 0, 128.5), (386.2, 0, 110.5), 28.52),
+    ("gemma-3n-e2b-small", LoadSettings(), (600.97, 50.0, 335.2), (602.71, 14.0, 332.2), 43.09),
+    ("deepseek-v2-lite-small", LoadSettings(), (886.19, 63.0, 104.52), (911.0, 58.5, 100.57), 24.03),
+    ("deepseek-v2-lite-small", LoadSettings(parallel=2), (886.19, 126.0, 328.52), (911.0, 117.0, 308.57), 1812.78),
+    ("llama-4-scout-small", LoadSettings(), (283.07, 28.0, 54.61), (239.01, 20.0, 54.61), 37.09),
+    ("llama-4-scout-small", LoadSettings(gpu_layers=9), (195.84, 20.0, 37.79), (162.9, 12.0, 20.55), 13.02),
+]
+
+
+@pytest.mark.parametrize(("shape", "settings", "first", "second", "host"), TWO_DEVICES, ids=lambda v: str(v)[:30])
+def test_two_devices_share_a_model_as_the_server_shares_it(
+    shape: str, settings: LoadSettings, first: tuple[float, ...], second: tuple[float, ...], host: float
+) -> None:
+    need = closed_form(text_model(TEXT[shape]), settings, (SOFTWARE, replace(SOFTWARE, name="Vulkan1")))
+    seen = [tuple(n / MIB for n in (d.weights_bytes, d.kv_bytes, d.compute_bytes)) for d in need.devices]
+    assert seen[0] == pytest.approx(first, abs=LOG_ROUNDING)
+    assert seen[1] == pytest.approx(second, abs=LOG_ROUNDING)
+    assert need.host.compute_bytes / MIB == pytest.approx(host, abs=LOG_ROUNDING)
+
+
 def test_every_architecture_that_was_loaded_is_known() -> None:
     assert {TEXT[row["shape"]].architecture for row in RECORDED} <= KNOWN
 
