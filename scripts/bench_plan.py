@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -72,7 +73,8 @@ def measured(name: str, gib: int) -> dict[str, Any]:
         "gib": gib,
         "wall": wall,
         "cpu": cpu,
-        "needs": getattr(found, "needs_asked", 0),
+        "load": os.getloadavg()[0],
+        "needs": found.needs_asked,
         "fits": found.fits,
         "first": f"{first.choice.model.quant}, {settings.num_ctx}, KV {settings.kv_type_k}, ubatch {settings.ubatch}"
         if first and settings
@@ -97,7 +99,13 @@ def page(rows: list[dict[str, Any]]) -> str:
         for r in rows
     ]
     most = max(r["wall"] for r in rows), max(r["cpu"] for r in rows)
-    lines += ["", f"The longest: {most[0]:.2f} s of wall, {most[1]:.2f} s of CPU.", ""]
+    load = max(r["load"] for r in rows)
+    lines += [
+        "",
+        f"The longest: {most[0]:.2f} s of wall, {most[1]:.2f} s of CPU. Meanwhile the machine had a load of up to "
+        f"{load:.0f} on {os.cpu_count()} cores: what wall has beyond CPU is waiting for them.",
+        "",
+    ]
     return "\n".join(lines)
 
 
