@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,15 @@ from qwenops.machine.types import Device, Kind
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.ladder import need
 from qwenops.memory.placement import place, placed_as_asked
+from qwenops.memory.probe import probe
 from qwenops.memory.reserve import devices_in_use
 from qwenops.memory.types import LoadSettings
 from qwenops.model.read import read_model
+from qwenops.runtime.devices import list_devices
+from qwenops.runtime.types import Runtime
 from qwenops.units import GIB, MIB
 from tests.support.dims import Dims
+from tests.support.parts import layout, software_gpu_environment
 from tests.support.real_load import real_load
 from tests.support.shapes import TEXT, VISION, text_model, vision_projector, write_text
 
@@ -191,6 +196,40 @@ def test_shares_of_two_devices_take_what_a_real_load_takes(shape: str, settings:
     flags = ["--tensor-split", ",".join(str(s) for s in settings.tensor_split)]
     flags += ["--n-cpu-moe", str(settings.n_cpu_moe)] if settings.n_cpu_moe else []
     _compare(path, TEXT[shape], settings, flags, 2)
+
+
+@pytest.mark.server
+@pytest.mark.vulkan
+@pytest.mark.parametrize(
+    ("shape", "settings", "devices"),
+    [
+        ("qwen3moe", LoadSettings(n_cpu_moe=3), 1),
+        ("qwen3moe", LoadSettings(n_cpu_moe=2, gpu_layers="auto"), 1),
+        ("granite", LoadSettings(n_cpu_moe=6, tensor_split=(2.0, 1.0)), 2),
+    ],
+    ids=["some blocks", "the fit gives up", "and two devices"],
+)
+def test_the_runtime_is_asked_with_the_settings_and_not_with_its_servers(
+    shape: str, settings: LoadSettings, devices: int, tmp_path: Path
+) -> None:
+    shown = {"GGML_VK_VISIBLE_DEVICES": ",".join(["0"] * devices), "OLLAMA_SCHED_SPREAD": "1"}
+    environment = {**software_gpu_environment(), **shown}
+    listed, backends, _ = list_devices(layout().llama_server, {**os.environ, **environment})
+    runtime = Runtime(
+        place="local",
+        url="http://127.0.0.1:11434",
+        llama_server_path=layout().llama_server,
+        devices=listed,
+        backends=backends,
+        environment={**environment, "LLAMA_ARG_N_CPU_MOE": "7", "LLAMA_ARG_TENSOR_SPLIT": "1,1"},
+    )
+    model = read_model(write_text(tmp_path / f"{shape}.gguf", MOE[shape]))
+    asked, formula = probe(model, settings, runtime), closed_form(model, settings, listed)
+    assert asked.layers == formula.layers
+    for one, other in zip(asked.devices, formula.devices, strict=True):
+        for part, _kind in PARTS:
+            theirs, ours = (getattr(d, f"{part}_bytes") / MIB for d in (one, other))
+            assert theirs == pytest.approx(ours, abs=LOG_ROUNDING), part
 
 
 def _compare(path: Path, dims: Dims, settings: LoadSettings, flags: list[str], devices: int) -> None:
