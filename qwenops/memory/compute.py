@@ -12,12 +12,12 @@ from itertools import pairwise
 
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
 from qwenops.memory.draft import output_rows, snapshots
+from qwenops.memory.flash import attention_stays
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.draft_head import RollingBack
 from qwenops.memory.graphs.hybrid import Hybrid
 from qwenops.memory.graphs.pieces import Batch, Layout
-from qwenops.memory.graphs.recurrent import ShortConvolution
 from qwenops.memory.kv import CELL_PADDING, cache_owners, cells_per_sequence, micro_batch, window_cells
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import is_quantized, kv_type_number
@@ -83,6 +83,8 @@ def compute_bytes(
         batch = replace(batch, flash=False)
     blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
     layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=not rehearsal)
+    if undecided and batch.flash and not attention_stays(shape, layout, batch, backends):
+        batch = replace(batch, flash=False)
     copies = copies_of_inputs(placement, backends)
 
     def record(cells: int) -> Recorded:
@@ -144,18 +146,9 @@ def _guess(shape: Shape, batch: Batch, placement: Placement, weights: Weights) -
 
 
 def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequence[Backend]) -> bool:
-    """Whether every device with attention blocks can run the fused attention (flash attention "auto").
-
-    The runtime also gives it up when the scheduler puts it on another device than its block, as it does where a block
-    on the host comes before a short convolution on a device: that one's state is fetched before the block is through.
-    """
+    """Whether every device with attention blocks can run the fused attention (flash attention "auto")."""
     from qwenops.memory import tensor as tf
 
-    if GRAPHS.get(shape.architecture) is ShortConvolution:
-        for layer in range(shape.trunk_layers - 1):
-            here, after = placement.backends[layer : layer + 2]
-            if here == placement.cpu != after and shape.owns_cache(layer) and shape.recurrent[layer + 1]:
-                return False
     kinds = {
         (placement.backends[i], shape.kv_heads[i], shape.sliding[i])
         for i in (cache_owners(shape) if shape.cached else range(shape.trunk_layers))

@@ -64,7 +64,7 @@ class Scheduler:
         """What the graph takes and gives back in the buffers of the backends; the graph is changed on the way."""
         metal = any(b.kind == "metal" for b in self._backends)
         uses = Counter(id(s) for t in graph.nodes for s in t.src) if metal else Counter()
-        self._assign(graph)
+        self.assign(graph)
         splits = self._split(graph.nodes)
         leaves: list[tuple[Tensor, int]] = []
         nodes: list[tuple[Tensor, int]] = []
@@ -86,7 +86,8 @@ class Scheduler:
 
     # --- where things run ---------------------------------------------------------------------------------------------
 
-    def _assign(self, graph: Graph) -> None:
+    def assign(self, graph: Graph) -> None:
+        """Give every tensor its backend."""
         for t in graph.leaves:
             t.backend = t.pin if t.pin is not None else self._by_place(t)
         for t in graph.nodes:

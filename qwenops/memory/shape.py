@@ -18,7 +18,8 @@ class Shape:
     (1, or 1 + deepstack layers), `latent_k` the width of the joint key and value of MLA, `sharing` how many of the last
     blocks use the cache of others, `extras` which operations the header asks for beyond those of its architecture.
     `side_by_side` is whether a block with a state attends as well, `wkv_head` the head of RWKV's time mix and `shifted`
-    how many rows of a token its blocks pass on to the next one. `window_head_k` and `window_head_v` are the heads of
+    how many rows of a token its blocks pass on to the next one, `rescaled_every` after how many blocks it halves its
+    numbers. `window_head_k` and `window_head_v` are the heads of
     the blocks that see only a window where those have other ones, `mla_head_k` and `mla_head_v` the heads that MLA's
     joint key and value stand for, `rotated` how many numbers of a head know their position, `expert_groups` how many
     groups experts are chosen from, `sparse_blocks` how many of the first blocks let only the largest activations on.
@@ -54,6 +55,7 @@ class Shape:
     side_by_side: bool = False
     wkv_head: int = 0
     shifted: int = 0
+    rescaled_every: int = 0
     window_head_k: int = 0
     window_head_v: int = 0
     mla_head_k: int = 0
@@ -160,6 +162,7 @@ def shape_of(model: Model) -> Shape:
         extras=frozenset(extra for extra, asked in _EXTRAS.items() if asked(model)),
         side_by_side=architecture == "falcon-h1",
         wkv_head=int(get("wkv.head_size", 0) or 0),
+        rescaled_every=int(get("rescale_every_n_layers", 0) or 0),
         shifted=int(get("token_shift_count", 2) or 0),
         window_head_k=int(get("attention.key_length_swa", 0) or 0),
         window_head_v=int(get("attention.value_length_swa", 0) or 0),
@@ -198,7 +201,6 @@ _EXTRAS: Final[dict[str, Callable[[Model], bool]]] = {
     "no rope": lambda m: m.hparam("rope.scaling.finetuned") is False,
     "norms without weights": lambda m: bool(m.hparam("ssm.dt_b_c_rms")),
     "rope sections": lambda m: all((m.hparam("rope.dimension_sections") or (0, 0))[:2]),
-    "rescaled": lambda m: bool(m.hparam("rescale_every_n_layers")),
 }
 
 

@@ -72,11 +72,17 @@ def _card(kind: Kind) -> Device:
 KINDS = st.sampled_from(["cuda", "vulkan", "metal"])
 
 
-# Numbers that a sequence keeps in each block with a state, by the published configuration: the tail of the convolution,
-# then the state.
+# Blocks with a state and the numbers a sequence keeps in each, by the published configuration: the tail of the
+# convolution or the shifted rows, then the state.
 STATES: dict[str, tuple[int, int]] = {
     "granite-4.0-h-1b": (36, 3 * (3072 + 2 * 128) + 48 * 64 * 128),
     "falcon-h1-1.5b": (24, 3 * (3072 + 2 * 256) + 48 * 64 * 256),
+    "jamba-1.5-mini": (28, 3 * 8192 + 8192 * 16),
+    "nemotron-nano-9b-v2": (27, 3 * (10240 + 2 * 8 * 128) + 128 * 80 * 128),
+    "rwkv6-world-1.6b": (24, 2 * 2048 + 32 * 64 * 64),
+    "rwkv7-g1-1.5b": (24, 2 * 2048 + 32 * 64 * 64),
+    "qrwkv6-7b": (28, 3584 + 28 * 128 * 128),
+    "arwkv7-7b": (28, 3584 + 56 * 64 * 64),
     "mamba-2.8b": (64, 3 * 5120 + 5120 * 16),
     "mamba2-1.3b": (48, 3 * (4096 + 2 * 128) + 64 * 64 * 128),
     "mamba-codestral-7b": (64, 3 * (8192 + 2 * 8 * 128) + 128 * 64 * 128),
@@ -118,10 +124,10 @@ def test_every_block_of_falcon_h1_has_a_state_and_a_cache() -> None:
     assert device.state_bytes == host.state_bytes > 0
 
 
-def _on_host(shape: str, kind: Kind) -> int:
+def _on_host(shape: str, card: Device) -> int:
     """Bytes of weights beside the embedding that stay on the host though every layer is on the device."""
     model = text_model(RECURRENT[shape])
-    need = closed_form(model, LoadSettings(), (_card(kind),))
+    need = closed_form(model, LoadSettings(), (card,))
     return need.host.weights_bytes - next(t.size_bytes for t in model.header.tensors if t.name == "token_embd.weight")
 
 
@@ -137,4 +143,11 @@ def _on_host(shape: str, kind: Kind) -> int:
 )
 def test_a_decay_that_a_device_cannot_scan_over_stays_on_the_host(shape: str, kind: Kind, stays: bool) -> None:
     dims = RECURRENT[shape]
-    assert _on_host(shape, kind) == (4 * dims.layers * dims.state * dims.inner if stays else 0)
+    assert _on_host(shape, _card(kind)) == (4 * dims.layers * dims.state * dims.inner if stays else 0)
+
+
+def test_the_first_token_bonus_of_rwkv6_is_tried_with_more_than_the_software_device_can_bind() -> None:
+    # the loader tries it with a made-up state of 873 MiB
+    dims = RECURRENT["rwkv6-world-1.6b"]
+    assert _on_host("rwkv6-world-1.6b", SOFTWARE) == 4 * dims.layers * dims.embedding
+    assert _on_host("rwkv6-world-1.6b", _card("vulkan")) == 0

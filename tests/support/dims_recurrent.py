@@ -42,6 +42,14 @@ def _jamba(layers: int, attention: tuple[int, ...], kv_heads: int, embedding: in
     return Dims("jamba", layers, embedding, kv_heads=kv_heads, more_keys=keys, **more)
 
 
+def _plamo2(layers: int, embedding: int, heads: int, kv_heads: int, ffn: int, **more: Any) -> Dims:
+    attention = tuple(range(1, layers, 2))
+    keys = (*_kv(layers, attention, kv_heads), ("attention.head_count", [heads * (i % 2) for i in range(layers)]))
+    sizes: dict[str, Any] = {"inner": 2 * embedding, "rank": embedding // 64, "state": 64, "groups": 0}
+    more = {"vocabulary": 100000, "tied": True, "context": 32768, "more_keys": keys, **sizes, **more}
+    return Dims("plamo2", layers, embedding, heads, kv_heads, 128, ffn=ffn, **more)
+
+
 def _nemotron_h(pattern: str, embedding: int, ffn: int, kv_heads: int, **more: Any) -> Dims:
     keys: Keys = (
         ("attention.head_count_kv", [kv_heads if kind == "*" else 0 for kind in pattern]),
@@ -87,6 +95,11 @@ def _rwkv7(layers: int, embedding: int, decay: int, value: int, gate: int, **mor
     return _rwkv(layers=layers, embedding=embedding, keys=keys, **more)
 
 
+def _grafted(architecture: str, layers: int, embedding: int, ffn: int, keys: Keys, **more: Any) -> Dims:
+    keys = (("token_shift_count", 1), *keys)
+    return _rwkv(architecture, layers, embedding, ffn, keys, vocabulary=152064, **more)
+
+
 _NANO_9B = "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-"
 _NANO_30B = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 _TEN = (5, 15, 25, 35)
@@ -120,6 +133,7 @@ RECURRENT: dict[str, Dims] = {
         shared_ffn=3712,
         keys=(("expert_weights_norm", True), ("expert_weights_scale", 2.5)),
     ),
+    "plamo-2-1b": _plamo2(16, 2048, 16, 2, 8192),
     "mamba-130m": _mamba(1, 24, 768),
     "mamba-2.8b": _mamba(1, 64, 2560),
     "falcon-mamba-7b": _mamba(1, 64, 4096, vocabulary=65024, tied=False, more_keys=(("ssm.dt_b_c_rms", True),)),
@@ -129,6 +143,29 @@ RECURRENT: dict[str, Dims] = {
     "rwkv6-world-1.6b": _rwkv6(24, 2048, 7168, 32, 64),
     "rwkv7-g1-0.1b": _rwkv7(12, 768, 64, 32, 128),
     "rwkv7-g1-1.5b": _rwkv7(24, 2048, 96, 64, 256),
+    "qrwkv6-7b": _grafted(
+        "rwkv6qwen2",
+        28,
+        3584,
+        18944,
+        (
+            ("wkv.head_size", 128),
+            ("attention.head_count_kv", 4),
+            ("time_mix_extra_dim", 32),
+            ("time_decay_extra_dim", 64),
+        ),
+    ),
+    "arwkv7-7b": _grafted(
+        "arwkv7",
+        28,
+        3584,
+        18944,
+        (
+            ("attention.decay_lora_rank", 96),
+            ("attention.iclr_lora_rank", 96),
+            ("attention.value_residual_mix_lora_rank", 64),
+        ),
+    ),
 }
 
 # the same, small enough for the software device
@@ -142,5 +179,7 @@ RECURRENT |= {
         RECURRENT["nemotron-3-nano-30b-a3b"], embedding=896, inner=2048, rank=32, experts=8, vocabulary=32000
     ),
     "codestral-small": _mamba(2, 12, 1024, vocabulary=32768, tied=False, groups=8),
+    "qrwkv6-small": replace(RECURRENT["qrwkv6-7b"], layers=8, embedding=1024, ffn=4096, vocabulary=32000),
+    "arwkv7-small": replace(RECURRENT["arwkv7-7b"], layers=8, embedding=1024, ffn=4096, vocabulary=32000),
     "falcon-mamba-small": _mamba(1, 12, 1024, vocabulary=32768, tied=False, more_keys=(("ssm.dt_b_c_rms", True),)),
 }

@@ -98,6 +98,33 @@ def _jamba(d: Dims, w: Types, i: int) -> list[Row]:
     return rows + (_experts(d, w, "gate", "down", "up") if d.experts and i % 2 else _gated(d, w))
 
 
+def _plamo2(d: Dims, w: Types, i: int) -> list[Row]:
+    e, q, kv = d.embedding, d.head * d.heads, d.head * d.kv_heads
+    rows = _vectors(*((name, e) for name in ("attn_norm.weight", "ffn_norm.weight")))
+    rows += _vectors(*((name, e) for name in ("post_attention_norm", "post_ffw_norm")))
+    rows += [("ffn_down.weight", (d.ffn, e), w("down")), ("ffn_up.weight", (e, 2 * d.ffn), w("q"))]
+    if _attends(d, i):
+        return [
+            *rows,
+            ("attn_qkv.weight", (e, q + 2 * kv), w("q")),
+            ("attn_q_norm.weight", (d.head, d.heads), _SMALL),
+            ("attn_k_norm.weight", (d.head, d.kv_heads), _SMALL),
+            ("attn_output.weight", (q, e), w("q")),
+        ]
+    step = max(64, e // 16)
+    small = [("ssm_dt_norm", step), ("ssm_b_norm", d.state), ("ssm_c_norm", d.state)]
+    small += [(name, d.rank) for name in ("ssm_dt.bias", "ssm_a", "ssm_d")]
+    return [
+        *rows,
+        *_vectors(*small),
+        ("ssm_in.weight", (e, 2 * d.inner), w("q")),
+        ("ssm_conv1d.weight", (4, d.inner), _SMALL),
+        ("ssm_x.weight", (d.inner, step + 2 * d.state), w("q")),
+        ("ssm_dt.weight", (step, d.rank), w("q")),
+        ("ssm_out.weight", (d.inner, e), w("q")),
+    ]
+
+
 def _nemotron_h(d: Dims, w: Types, i: int) -> list[Row]:
     rows = _vectors(("attn_norm.weight", d.embedding))
     if _attends(d, i):
@@ -169,16 +196,44 @@ def _rwkv7(d: Dims, w: Types, i: int) -> list[Row]:
     ]
 
 
+def _rwkv6_on_qwen(d: Dims, w: Types, _: int) -> list[Row]:
+    keys, e = dict(d.more_keys), d.embedding
+    extra, decay, kv = keys["time_mix_extra_dim"], keys["time_decay_extra_dim"], keys["attention.head_count_kv"]
+    width = kv * keys["wkv.head_size"]
+    return [
+        *_vectors(("attn_norm.weight", e), ("ffn_norm.weight", e), ("time_mix_decay.weight", e)),
+        ("time_mix_w1.weight", (e, 5 * extra), _SMALL),
+        ("time_mix_w2.weight", (extra, e, 5), _SMALL),
+        ("time_mix_lerp_x.weight", (e, 1, 1), _SMALL),
+        ("time_mix_lerp_fused.weight", (e, 1, 1, 5), _SMALL),
+        ("time_mix_decay_w1.weight", (e, decay), _SMALL),
+        ("time_mix_decay_w2.weight", (decay, e), _SMALL),
+        ("time_mix_key.weight", (e, width), w("q")),
+        ("time_mix_value.weight", (e, width), w("q")),
+        *((f"time_mix_{x}.weight", (e, e), w("q")) for x in ("receptance", "gate", "output")),
+        *_vectors(("time_mix_key.bias", width), ("time_mix_value.bias", width), ("time_mix_receptance.bias", e)),
+        *_gated(d, w),
+    ]
+
+
+def _rwkv7_on_qwen(d: Dims, w: Types, i: int) -> list[Row]:
+    norms = _vectors(("attn_norm.weight", d.embedding), ("ffn_norm.weight", d.embedding))
+    return [*norms, *_time_mix7(d, w, i), *_gated(d, w)]
+
+
 RECURRENT_BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {
     "granitehybrid": _granite_hybrid,
     "falcon-h1": _falcon_h1,
     "jamba": _jamba,
+    "plamo2": _plamo2,
     "nemotron_h": _nemotron_h,
     "nemotron_h_moe": _nemotron_h,
     "mamba": _only_mamba,
     "mamba2": _only_mamba,
     "rwkv6": _rwkv6,
     "rwkv7": _rwkv7,
+    "rwkv6qwen2": _rwkv6_on_qwen,
+    "arwkv7": _rwkv7_on_qwen,
 }
 
 

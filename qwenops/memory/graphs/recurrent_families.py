@@ -1,4 +1,4 @@
-"""The architectures that keep a state, by name: Mamba and its hybrids."""
+"""The architectures that keep a state, by name: Mamba and its hybrids, RWKV."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from qwenops.memory.graphs.jamba import Jamba
 from qwenops.memory.graphs.mamba import Mamba, Mamba2
 from qwenops.memory.graphs.mamba_hybrids import FalconH1, GraniteHybrid
 from qwenops.memory.graphs.nemotron_h import NemotronH
+from qwenops.memory.graphs.rwkv import Rwkv6, Rwkv6Qwen2, Rwkv7, Rwkv7Qwen2
 
 RECURRENT: Final[dict[str, type[Decoder]]] = {
     "granitehybrid": GraniteHybrid,
@@ -18,4 +19,8 @@ RECURRENT: Final[dict[str, type[Decoder]]] = {
     "nemotron_h_moe": NemotronH,
     "mamba": Mamba,
     "mamba2": Mamba2,
+    "rwkv6": Rwkv6,
+    "rwkv7": Rwkv7,
+    "rwkv6qwen2": Rwkv6Qwen2,
+    "arwkv7": Rwkv7Qwen2,
 }
