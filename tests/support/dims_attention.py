@@ -189,8 +189,36 @@ _MISTRAL4: dict[str, Any] = {
 }  # fmt: skip
 ATTENTION["mistral-small-4"] = _mla(36, 4096, 32, 12288, 131072, **_MISTRAL4)
 
+ATTENTION |= {
+    "exaone-3.5-2.4b": Dims("exaone", 30, 2560, 32, 8, 80, 7168, 102400, tied=True, context=32768, factors=_FACTORS),
+    "hunyuan-ocr": Dims(
+        "hunyuan_vl", 24, 1024, 16, 8, 128, 3584, 120818, tied=True, context=32768,
+        more_keys=(("rope.dimension_sections", [16, 16, 16, 16]),),
+    ),
+    "hunyuan-a13b": Dims(
+        "hunyuan-moe", 32, 4096, 32, 8, 128, 3072, 128167, tied=True, context=32768, experts=64, experts_used=8,
+        expert_ffn=3072, shared_ffn=3072,
+    ),
+    "minimax-m2": Dims(
+        "minimax-m2", 62, 3072, 48, 8, 128, 1536, 200064, context=196608, experts=256, experts_used=8, expert_ffn=1536,
+        more_keys=(*_HALF_TURNED, ("expert_gating_func", 2)),
+    ),
+}  # fmt: skip
+
 # the same with heads and experts that the software device can hold
 ATTENTION |= {
+    "exaone-3.5-small": replace(ATTENTION["exaone-3.5-2.4b"], layers=12, vocabulary=32000),
+    "hunyuan-ocr-small": replace(ATTENTION["hunyuan-ocr"], vocabulary=32000),
+    "hunyuan-a13b-small": replace(
+        ATTENTION["hunyuan-a13b"], layers=8, embedding=1024, heads=8, kv_heads=2, vocabulary=32000, experts=16,
+        expert_ffn=512,
+        ffn=512, shared_ffn=512,
+    ),
+    "minimax-m2-small": replace(
+        ATTENTION["minimax-m2"], layers=10, embedding=1024, heads=16, kv_heads=4, vocabulary=32000, experts=16,
+        expert_ffn=512,
+        ffn=512,
+    ),
     "exaone-4-1.2b-small": replace(ATTENTION["exaone-4-1.2b"], vocabulary=32000),
     "exaone-4-32b-small": replace(
         ATTENTION["exaone-4-32b"], embedding=1024, heads=8, kv_heads=2, ffn=2816, vocabulary=32000

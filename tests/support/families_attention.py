@@ -208,15 +208,33 @@ def _llama4(d: Dims, w: Types, i: int) -> list[Row]:
     return rows + (_gated(d, w, d.ffn) if (i + 1) % _of(d, "interleave_moe_layer_step") else _experts(d, w))
 
 
+def _exaone(d: Dims, w: Types, _: int) -> list[Row]:
+    return [*_norms(d, "attn_norm", "ffn_norm"), *_attention(d, w), *_gated(d, w, d.ffn)]
+
+
+def _hunyuan(d: Dims, w: Types, _: int) -> list[Row]:
+    rows = [*_norms(d, "attn_norm", "ffn_norm"), *_attention(d, w), *_head_norms(d)]
+    return rows + (_experts(d, w) if d.experts else _gated(d, w, d.ffn))
+
+
+def _minimax(d: Dims, w: Types, _: int) -> list[Row]:
+    wide = [(f"attn_{n}_norm.weight", (d.head * h,), "F32") for n, h in (("q", d.heads), ("k", d.kv_heads))]
+    return [*_norms(d, "attn_norm", "ffn_norm"), *_attention(d, w), *wide, *_experts(d, w, biased=True)]
+
+
 BLOCKS: dict[str, Callable[[Dims, Types, int], list[Row]]] = {
     "deepseek2": _mla,
+    "exaone": _exaone,
     "exaone-moe": _exaone_moe,
     "exaone4": _exaone4,
     "gemma3n": _gemma3n,
     "gemma4": _gemma4,
     "glm4": _glm4,
     "glm4moe": _glm4moe,
+    "hunyuan-moe": _hunyuan,
+    "hunyuan_vl": _hunyuan,
     "llama4": _llama4,
+    "minimax-m2": _minimax,
     "mistral4": _mla,
 }
 ENDS: dict[str, Callable[[Dims, Types], list[Row]]] = {"gemma3n": _gemma3n_ends, "gemma4": _gemma4_ends}

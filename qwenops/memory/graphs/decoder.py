@@ -20,7 +20,7 @@ MULTI_ROPE: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe", "
 # which tensors stretch the rotary positions, by architecture; long and short ones of Phi are of one size
 FACTORS: Final = {
     **dict.fromkeys(("llama", "granite", "granitemoe", "mistral3", "cohere2", "gemma4"), ("rope_freqs",)),
-    **dict.fromkeys(("exaone-moe", "exaone4", "llama4"), ("rope_freqs",)),
+    **dict.fromkeys(("exaone", "exaone-moe", "exaone4", "llama4"), ("rope_freqs",)),
     **dict.fromkeys(("phi3", "phimoe"), ("rope_factors_long", "rope_factors_short")),
     **dict.fromkeys(("minicpm", "deci"), ("rope_freqs", "rope_factors_long", "rope_factors_short")),
 }

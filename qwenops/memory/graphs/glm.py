@@ -10,13 +10,17 @@ from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.tensor import I32, Tensor
 
 
-class Glm4Moe(Decoder):
-    """GLM 4.5, 4.6 and 4.7: dense first blocks, then experts and a shared one."""
+class Sectioned(Decoder):
+    """Four numbers say where a token is, if the header has sections for them."""
 
     def _inputs(self) -> None:
         super()._inputs()
         if "rope sections" in self.shape.extras:
             self.positions = tf.graph_input(I32, 4 * self.batch.tokens)
+
+
+class Glm4Moe(Sectioned):
+    """GLM 4.5, 4.6 and 4.7: dense first blocks, then experts and a shared one."""
 
     def _second_norm(self) -> str:
         return f"blk.{self.layer}.post_attention_norm.weight"
