@@ -87,12 +87,12 @@ def _enough(choices: tuple[Choice, ...], combined: Iterable[tuple[Way, ...]], sc
 def _fullest_split(choices: tuple[Choice, ...], scene: Scene) -> Other | None:
     """The split that leaves the least on the CPU, of two alike the better quant.
 
-    From the smallest variant on: what the runtime's fit fills is the same for all, which bounds the share of the larger
-    ones, and a split asks for many placements.
+    From the smallest variant on, and only while a larger one could come up to the best: a split asks for many
+    placements.
     """
     best: Other | None = None
     for choice in sorted(choices, key=lambda c: c.model.header.tensor_bytes):
-        if best is not None and _room(best) / max(1, choice.model.header.tensor_bytes) < _on_device_share(best):
+        if best is not None and _most_on_device(choice, best) < _on_device_share(best):
             break
         other = _split(choice, scene)
         if other is not None and (best is None or _on_device_share(other) >= _on_device_share(best)):
@@ -100,9 +100,15 @@ def _fullest_split(choices: tuple[Choice, ...], scene: Scene) -> Other | None:
     return best
 
 
-def _room(other: Other) -> int:
-    """Bytes that the runtime's fit may fill beside the projector."""
-    return sum(max(0, d.free_bytes - d.reserve_bytes - d.projector_bytes) for d in other.judged.need.devices)
+def _most_on_device(choice: Choice, known: Other) -> float:
+    """The share of a variant's weights that a split cannot exceed, by the split of another variant.
+
+    What the runtime's fit may fill is the same for both, and so is the cache, which goes with the blocks.
+    """
+    need = known.judged.need
+    room = sum(max(0, d.free_bytes - d.reserve_bytes - d.projector_bytes) for d in need.devices)
+    kept = need.host.kv_bytes + sum(d.kv_bytes for d in need.devices)
+    return room / max(1, choice.model.header.tensor_bytes + kept)
 
 
 def _on_device_share(other: Other) -> float:
