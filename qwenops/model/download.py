@@ -14,17 +14,17 @@ import hashlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from qwenops.errors import BadInput, CheckFailed, PartMissing, QwenopsError
+from qwenops.errors import BadInput, CheckFailed, PartMissing
 from qwenops.model import hub
+from qwenops.model.hub_cache import Piece, blob_of, cache_folder, disk_full, is_here, linked
 from qwenops.model.read import read_model
-from qwenops.model.remote import RemoteFile, refusal, web_page
+from qwenops.model.remote import refusal, web_page
 from qwenops.model.split import shard_names
 from qwenops.model.types import Model
 from qwenops.model.web import Answer, Limits, get
@@ -44,26 +44,13 @@ _SHA256: Final = "sha256 "
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One file of a repository: a shard or the projector. `sha256` is the listing's, None for a small plain file."""
-
-    reference: hub.HubReference
-    path: str
-    remote: RemoteFile
-    sha256: str | None
-
-    @property
-    def name(self) -> str:
-        """The file's own name."""
-        return PurePosixPath(self.path).name
-
-
-@dataclass(frozen=True)
 class Brought:
-    """A model whose files are here, and the digests that came with them, by file."""
+    """A model whose files are here: `sha256` of those that were hashed on their way, `listed` as the hub has it of
+    those that were here before, which nobody compared yet."""
 
     model: Model
     sha256: dict[Path, str]
+    listed: dict[Path, str]
     fetched_bytes: int
 
 
@@ -76,6 +63,25 @@ class _Counter:
     done: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    heard: set[Answer] = field(default_factory=set)
+
+    def end(self) -> None:
+        """Stop everyone who fetches, also those whom a server keeps waiting."""
+        self.stop.set()
+        with self.lock:
+            for answer in self.heard:
+                answer.hang_up()
+
+    @contextlib.contextmanager
+    def hearing(self, answer: Answer) -> Iterator[None]:
+        """While this answer is read, it ends with the others."""
+        with self.lock:
+            self.heard.add(answer)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.heard.discard(answer)
 
     def add(self, n_bytes: int, what: str) -> None:
         """Count bytes; raises KeyboardInterrupt in the fetching thread once the command was stopped."""
@@ -93,14 +99,17 @@ def bring(model: Model, *, offline: bool = False, progress: Progress = lambda *_
     is not on the hub, PartMissing where the hub is out of reach, wants a login, or the disk is too small, CheckFailed
     where what came is not what the hub has listed.
     """
+    offline = offline or hub.hub_offline()
     pieces = pieces_of(model, offline=offline)
-    projectors = [p for p in pieces if "mmproj" in p.name.lower()]
-    missing = [p for p in pieces if not offline and _blob(p) is not None and not _is_here(p)]
+    missing = [p for p in pieces if not offline and p.sha256 and p.remote.size_bytes and not is_here(p)]
     _check_disk(missing)
     fetched = _fetch(missing, progress) if missing else 0
-    paths = {piece: _linked(piece, offline=offline) for piece in pieces}
-    shards = [paths[p] for p in pieces if p not in projectors]
-    here = read_model(shards[0], paths[projectors[0]] if projectors else None)
+    paths = {piece: linked(piece, offline=offline) for piece in pieces}
+    shards = [paths[p] for p in pieces if not p.is_projector]
+    projector = next((paths[p] for p in pieces if p.is_projector), None)
+    if projector is None and model.projector:
+        projector = model.projector.path  # it was here all along
+    here = read_model(shards[0], projector)
     if here.header.checksum != model.header.checksum:
         raise CheckFailed(
             f"{shards[0]} is not the file whose header was read at {model.source}: it changed meanwhile",
@@ -108,12 +117,16 @@ def bring(model: Model, *, offline: bool = False, progress: Progress = lambda *_
         )
     # the plan was made under the name that the repository's file gives
     here = replace(here, name=model.name, quant=model.quant)
-    return Brought(here, {paths[p]: p.sha256 for p in pieces if p.sha256}, fetched)
+    digests = {p: p.sha256 for p in pieces if p.sha256}
+    hashed = {paths[p]: sha256 for p, sha256 in digests.items() if p in missing}
+    listed = {paths[p]: sha256 for p, sha256 in digests.items() if p not in missing}
+    return Brought(here, hashed, listed, fetched)
 
 
 def missing_bytes(model: Model, *, offline: bool = False) -> int:
     """How much of a model would have to be fetched."""
-    return sum(_left(p) for p in pieces_of(model, offline=offline) if not _is_here(p))
+    offline = offline or hub.hub_offline()
+    return sum(_left(p) for p in pieces_of(model, offline=offline) if not is_here(p))
 
 
 def pieces_of(model: Model, *, offline: bool = False) -> tuple[Piece, ...]:
@@ -121,9 +134,11 @@ def pieces_of(model: Model, *, offline: bool = False) -> tuple[Piece, ...]:
 
     Raises BadInput where it is elsewhere.
     """
-    sources = [model.remote, *([model.projector.remote] if model.projector else [])]
+    sources = [(model.remote, False)]
+    if model.projector and (model.projector.remote or not model.remote):
+        sources.append((model.projector.remote, True))
     pieces: list[Piece] = []
-    for source in sources:
+    for source, is_projector in sources:
         if source is None or not source.startswith("hf:"):
             from qwenops.model.reference import download
 
@@ -137,83 +152,8 @@ def pieces_of(model: Model, *, offline: bool = False) -> tuple[Piece, ...]:
                 raise BadInput(f"{reference.shown(path)} is not in the repository", do="take another quant")
             content = files[path].content or ""
             sha256 = content.removeprefix(_SHA256) if content.startswith(_SHA256) else None
-            pieces.append(Piece(reference, path, hub.remote_file(reference, files[path]), sha256))
+            pieces.append(Piece(reference, path, hub.remote_file(reference, files[path]), sha256, is_projector))
     return tuple(pieces)
-
-
-# --- the library's cache ----------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where huggingface_hub keeps files: HF_HUB_CACHE, HF_HOME/hub, or its own default."""
-    constants = _library().constants
-    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    home = os.environ.get("HF_HOME")
-    found = own or (os.path.join(home, "hub") if home else constants.HF_HUB_CACHE)
-    return Path(os.path.expandvars(found)).expanduser()
-
-
-def _library() -> Any:
-    """huggingface_hub, told before it is read that nothing but what was asked for leaves this machine."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import huggingface_hub
-    import huggingface_hub.constants
-    import huggingface_hub.errors
-    import huggingface_hub.utils
-
-    return huggingface_hub
-
-
-def _blob(piece: Piece) -> Path | None:
-    """Where the library looks for a large file: under its digest, which is the hub's name for it."""
-    if piece.sha256 is None:
-        return None
-    folder = cache_folder() / f"models--{piece.reference.repo.replace('/', '--')}" / "blobs"
-    return folder / piece.sha256
-
-
-def _is_here(piece: Piece) -> bool:
-    blob = _blob(piece)
-    return blob is not None and blob.exists() and blob.stat().st_size == (piece.remote.size_bytes or -1)
-
-
-def _linked(piece: Piece, *, offline: bool) -> Path:
-    """Let the library give the file its name; a small plain file it fetches too."""
-    library, token = _library(), hub.token()
-    library.utils.disable_progress_bars()
-    try:
-        path = library.hf_hub_download(
-            piece.reference.repo,
-            piece.path,
-            revision=piece.reference.revision,
-            cache_dir=cache_folder(),
-            endpoint=hub.endpoint(),
-            token=token.secret if token else False,
-            local_files_only=offline,
-        )
-    except Exception as e:  # the library's errors come from several trees
-        raise _trouble(piece, e) from None
-    return Path(path)
-
-
-def _trouble(piece: Piece, cause: Exception) -> QwenopsError:
-    errors = _library().errors
-    what = piece.remote.shown
-    if isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return PartMissing(
-            f"{what} was not brought here before, and the network is not to be used", do="without --offline"
-        )
-    if isinstance(cause, errors.GatedRepoError | errors.RepositoryNotFoundError):
-        return PartMissing(f"{what} wants a login that was not given or is not enough", do=piece.remote.gated)
-    if isinstance(cause, errors.EntryNotFoundError):
-        return BadInput(f"{what} is not in the repository any more", do="run the command again")
-    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
-        return _disk_full(cache_folder(), cause)
-    return PartMissing(f"{what} could not be brought here: {_first_line(cause)}", do="try again later")
-
-
-def _first_line(cause: Exception) -> str:
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
 
 
 # --- the bytes --------------------------------------------------------------------------------------------------------
@@ -240,7 +180,7 @@ def _left(piece: Piece) -> int:
 
 
 def _part(piece: Piece) -> Path | None:
-    blob = _blob(piece)
+    blob = blob_of(piece)
     return blob.with_name(f"{blob.name}.qwenops.incomplete") if blob else None
 
 
@@ -253,23 +193,41 @@ def _fetch(pieces: Sequence[Piece], progress: Progress) -> int:
         for each in waiting:
             each.result()
     except BaseException:
-        counter.stop.set()
+        counter.end()
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()
     return counter.done
 
 
-def _fetch_one(piece: Piece, counter: _Counter) -> None:
-    from filelock import FileLock
+@contextlib.contextmanager
+def _locked(path: Path, counter: _Counter) -> Iterator[None]:
+    """Wait until no other process fetches the same file, and no longer than the command runs."""
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-    blob, part = _blob(piece), _part(piece)
+    lock: BaseFileLock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except Timeout:
+            counter.add(0, "waiting for another process that fetches the same file")
+        except NotImplementedError:  # a file system without locks
+            lock = SoftFileLock(path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch_one(piece: Piece, counter: _Counter) -> None:
+    blob, part = blob_of(piece), _part(piece)
     assert blob is not None
     assert part is not None
     try:
         blob.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{part}.lock"):
-            if not _is_here(piece):
+        with _locked(Path(f"{part}.lock"), counter):
+            if not is_here(piece):
                 _fill(piece, part, counter)
                 with part.open("rb+") as file:
                     os.fsync(file.fileno())
@@ -278,15 +236,8 @@ def _fetch_one(piece: Piece, counter: _Counter) -> None:
             Path(f"{part}.lock").unlink()
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(blob.parent, e) from None
+            raise disk_full(blob.parent, e) from None
         raise PartMissing(f"{blob.parent} cannot be written: {e.strerror or e}", do=f"ls -ld {blob.parent}") from None
-
-
-def _disk_full(folder: Path, cause: OSError) -> PartMissing:
-    return PartMissing(
-        f"{folder}: {cause.strerror or 'the disk is full'}; what has come is kept",
-        do="make room and run the command again: it goes on where it stopped",
-    )
 
 
 def _fill(piece: Piece, part: Path, counter: _Counter) -> None:
@@ -296,21 +247,27 @@ def _fill(piece: Piece, part: Path, counter: _Counter) -> None:
         file.seek(0)
         while chunk := file.read(_CHUNK_BYTES):
             hasher.update(chunk)
+            counter.add(0, f"{piece.name}: reading what has come before")
         if file.tell() > size:
             _start_over(file)
             hasher = hashlib.sha256()
-        tries = 0
+        tries, furthest = 0, file.tell()
         while file.tell() < size:
-            before, broke = file.tell(), None
+            broke = None
+            counter.add(0, piece.name)
             try:
                 hasher = _append(piece, file, hasher, counter)
             except PartMissing as e:
                 broke = e
-            tries = 0 if file.tell() > before else tries + 1
+            # a server that begins from the start each time, or has less than was listed, never comes further
+            tries = 0 if file.tell() > furthest else tries + 1
+            furthest = max(furthest, file.tell())
             if tries == _TRIES:
-                raise broke or PartMissing(f"{piece.remote.shown}: the connection breaks off", do="try again later")
+                raise broke or PartMissing(
+                    f"{piece.remote.shown}: no more than {furthest} of {size} bytes come", do="try again later"
+                )
             if file.tell() < size:
-                time.sleep(min(2**tries, 20) / 4)
+                counter.stop.wait(min(2**tries, 20) / 4)
     if hasher.hexdigest() != piece.sha256:
         part.unlink()
         raise CheckFailed(
@@ -329,7 +286,10 @@ def _append(piece: Piece, file: Any, hasher: Any, counter: _Counter) -> Any:
     """One connection's worth. Returns the hasher, a new one where the server begins from the start."""
     start, size = file.tell(), piece.remote.size_bytes or 0
     headers = {"Range": f"bytes={start}-"} if start else {}
-    with get(piece.remote.url, headers=headers, token=piece.remote.token, limits=PATIENCE) as answer:
+    with (
+        get(piece.remote.url, headers=headers, token=piece.remote.token, limits=PATIENCE) as answer,
+        counter.hearing(answer),
+    ):
         if answer.status == 416 or (start and answer.status == 200):
             _start_over(file)
             counter.add(-start, piece.name)

@@ -118,6 +118,10 @@ class Answer:
                 raise BadInput(f"{shown(self.url)} answers with more than {most_bytes} bytes")
         return bytes(data)
 
+    def hang_up(self) -> None:
+        """End a `read` that waits in another thread; it raises there."""
+        self._watch.hang_up()
+
     def close(self) -> None:
         """Hang up, whatever is still on its way."""
         self._watch.stop()
@@ -137,12 +141,13 @@ class _Watch:
     def __init__(self, connection: HTTPConnection, seconds: float) -> None:
         self.late = False
         self._connection = connection
-        self._timer = threading.Timer(seconds, self._hang_up)
+        self._timer = threading.Timer(seconds, self.hang_up)
         self._timer.daemon = True
         self._timer.start()
         self.socket: socket.socket | None = None
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Wake whoever reads: there is no more."""
         self.late = True
         # http.client lets go of the socket once it has made the answer, so we hold it ourselves
         for line in (self.socket, self._connection.sock):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from qwenops.errors import BadInput, CheckFailed, PartMissing
-from qwenops.model.download import bring, missing_bytes
+from qwenops.model.download import bring, missing_bytes, pieces_of
 from qwenops.model.types import Model
 from tests.model.elsewhere import read_one
 from tests.support.gguf_bytes import write_gguf
@@ -294,6 +294,128 @@ def test_two_at_once_fetch_it_once(small_hub: Web, cdn: Web, files: dict[str, Pa
     assert [child.wait(timeout=60) for child in children] == [0, 0]
     size = sum(files[n].stat().st_size for n in ("Small-F16.gguf", "mmproj-F16.gguf"))
     assert sent(cdn) < 1.3 * size
+
+
+def test_ctrl_c_ends_a_fetch_that_a_server_keeps_waiting_and_leaves_the_part(small_hub: Web, cdn: Web) -> None:
+    cdn.bad = stalling
+    child = run_child(f"hf:{REPO}:F16")
+    cache = Path(os.environ["HF_HOME"]) / "hub"
+    while child.poll() is None and not used(cache):
+        time.sleep(0.01)
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=15) != 0
+    assert time.monotonic() - began < 5
+    assert list(cache.rglob("*.qwenops.incomplete"))
+
+
+def stalling(web: Web, handler: Any, request: Request) -> bool:
+    """The beginning of a file, and then nothing for as long as anybody waits."""
+    file = web.files.get(request.path.partition("?")[0])
+    if file is None or request.headers.get("Range", "bytes=0-") != "bytes=0-":
+        return False
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(file.stat().st_size))
+    handler.end_headers()
+    handler.wfile.write(file.read_bytes()[:2_000_000])
+    handler.wfile.flush()
+    handler.connection.recv(1)
+    return True
+
+
+def test_ctrl_c_ends_the_wait_for_another_process(small_hub: Web, cdn: Web) -> None:
+    from filelock import FileLock
+
+    model = model_of("F16")
+    (piece, *_) = pieces_of(model)
+    folder = Path(os.environ["HF_HOME"]) / "hub" / "models--maker--Small-GGUF" / "blobs"
+    folder.mkdir(parents=True)
+    with FileLock(folder / f"{piece.sha256}.qwenops.incomplete.lock"):
+        child = run_child(f"hf:{REPO}:F16")
+        while child.poll() is None and not list(folder.glob("[0-9a-f]" * 64)):
+            time.sleep(0.01)  # the projector has come; the model waits
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=5) != 0
+
+
+def test_a_file_that_is_shorter_than_listed_is_given_up(
+    small_hub: Web, cdn: Web, files: dict[str, Path], tmp_path: Path
+) -> None:
+    model = model_of()
+    short = tmp_path / "short.gguf"
+    short.write_bytes(files["Small-Q8_0.gguf"].read_bytes()[:-1000])
+
+    def serve_short(web: Web, handler: Any, request: Request) -> bool:
+        if web.files.get(request.path.partition("?")[0]) != files["Small-Q8_0.gguf"]:
+            return False
+        start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if start >= short.stat().st_size:
+            handler.answer(request, 416, {}, b"")
+        else:
+            handler.answer(request, 200, {}, short.read_bytes())
+        return True
+
+    cdn.bad = serve_short
+    with pytest.raises(PartMissing, match="no more than"):
+        bring(model)
+
+
+def test_a_listing_without_sizes_is_enough(small_hub: Web, cdn: Web, files: dict[str, Path]) -> None:
+    page = f"/api/models/{REPO}"
+    listing = json.loads(small_hub.pages[page][2])
+    for sibling in listing["siblings"]:
+        del sibling["size"], sibling["lfs"]["size"]
+    small_hub.json(page, listing)
+    brought = bring(model_of())
+    assert digest(brought.model.path) == digest(files["Small-Q8_0.gguf"])
+    assert missing_bytes(model_of()) == 0
+
+
+def test_a_projector_of_any_name_comes_too(small_hub: Web, cdn: Web, files: dict[str, Path]) -> None:
+    shelf = files["mmproj-F16.gguf"].parent
+    eyes = files["mmproj-F16.gguf"].rename(shelf / "vision-tower.gguf")
+    names = {"Small-Q8_0.gguf": files["Small-Q8_0.gguf"], "vision-tower.gguf": eyes}
+    small_hub.repository(REPO, names, cdn, true_digests=True)
+    model = read_one(f"hf:{REPO}:Small-Q8_0.gguf", mmproj=f"hf:{REPO}:vision-tower.gguf")
+    projector = bring(model).model.projector
+    assert projector is not None
+    assert projector.path.name == "vision-tower.gguf"
+
+
+def test_a_projector_that_is_here_stays_where_it_is(small_hub: Web, cdn: Web, files: dict[str, Path]) -> None:
+    eyes = files["mmproj-F16.gguf"]
+    brought = bring(read_one(f"hf:{REPO}:Q8_0", mmproj=eyes))
+    assert brought.model.projector is not None
+    assert brought.model.projector.path == eyes
+    assert not list((Path(os.environ["HF_HOME"]) / "hub").rglob("mmproj*"))
+
+
+def test_the_environments_word_for_offline_holds_for_downloads_too(
+    small_hub: Web, cdn: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of()
+    bring(model)
+    asked = len(small_hub.requests) + len(cdn.requests)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert bring(model).fetched_bytes == 0
+    assert missing_bytes(model) == 0
+    assert len(small_hub.requests) + len(cdn.requests) == asked
+
+
+def test_without_symbolic_links_there_is_one_copy_all_the_same(small_hub: Web, cdn: Web) -> None:
+    """HF_HUB_DISABLE_SYMLINKS stands for Windows without developer mode."""
+    env = {**os.environ, "HF_HUB_DISABLE_SYMLINKS": "1"}
+    command = [sys.executable, "-c", CHILD, f"hf:{REPO}:Q8_0"]
+    fetched = [
+        json.loads(subprocess.run(command, env=env, capture_output=True, check=True).stdout)["fetched"]
+        for _ in range(2)
+    ]
+    assert fetched[0] > 0
+    assert fetched[1] == 0
+    named = [p for p in (Path(os.environ["HF_HOME"]) / "hub").rglob("snapshots/*/*") if p.is_file()]
+    assert len(named) == 2
+    for path in named:
+        assert path.is_symlink() or path.stat().st_nlink == 2
 
 
 def test_shards_come_all(host: Web, cdn: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

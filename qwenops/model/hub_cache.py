@@ -1,0 +1,151 @@
+"""huggingface_hub's own cache as qwenops uses it: where a file of a repository lies, whether it is here, its name.
+
+Layout, locks and links are the library's (1.0 and later); nothing of them is written here except the links of a file
+system that has no symbolic ones, where the library would copy the whole file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from qwenops.errors import BadInput, PartMissing, QwenopsError
+from qwenops.model import hub
+from qwenops.model.remote import RemoteFile
+
+_LINK_TRIES: Final = 3
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file of a repository: a shard or the projector. `sha256` is the listing's, None for a small plain file."""
+
+    reference: hub.HubReference
+    path: str
+    remote: RemoteFile
+    sha256: str | None
+    is_projector: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return PurePosixPath(self.path).name
+
+
+def cache_folder() -> Path:
+    """Where huggingface_hub keeps files: HF_HUB_CACHE, HF_HOME/hub, or its own default."""
+    constants = hub_library().constants
+    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    home = os.environ.get("HF_HOME")
+    found = own or (os.path.join(home, "hub") if home else constants.HF_HUB_CACHE)
+    return Path(os.path.expandvars(found)).expanduser()
+
+
+def hub_library() -> Any:
+    """huggingface_hub, told before it is read that nothing but what was asked for leaves this machine."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
+    import huggingface_hub.constants
+    import huggingface_hub.errors
+    import huggingface_hub.utils
+
+    return huggingface_hub
+
+
+def blob_of(piece: Piece) -> Path | None:
+    """Where the library looks for a large file: under its digest, which is the hub's name for it."""
+    if piece.sha256 is None:
+        return None
+    folder = cache_folder() / f"models--{piece.reference.repo.replace('/', '--')}" / "blobs"
+    return folder / piece.sha256
+
+
+def is_here(piece: Piece) -> bool:
+    """Whether the file lies where the library has it: under its digest, or, without one, under its own name."""
+    blob, size = blob_of(piece) or _known(piece), piece.remote.size_bytes
+    return blob is not None and blob.exists() and size in (None, blob.stat().st_size)
+
+
+def _known(piece: Piece) -> Path | None:
+    found = hub_library().try_to_load_from_cache(
+        piece.reference.repo, piece.path, cache_dir=cache_folder(), revision=piece.reference.revision
+    )
+    return Path(found) if isinstance(found, str) else None
+
+
+def linked(piece: Piece, *, offline: bool) -> Path:
+    """Let the library give the file its name; a small plain file it fetches too."""
+    library, token = hub_library(), hub.token()
+    library.utils.disable_progress_bars()
+    if not offline:
+        with contextlib.suppress(Exception):  # what stands in the way is said by the library itself, below
+            _link_hard(library, piece)
+    for tries_left in reversed(range(_LINK_TRIES)):
+        try:
+            path = library.hf_hub_download(
+                piece.reference.repo,
+                piece.path,
+                revision=piece.reference.revision,
+                cache_dir=cache_folder(),
+                endpoint=hub.endpoint(),
+                token=token.secret if token else False,
+                local_files_only=offline,
+            )
+            return Path(path)
+        except Exception as e:  # the library's errors come from several trees
+            # the first releases do not ask again on a connection that the hub has closed meanwhile
+            if not tries_left or not _passes(library, e):
+                raise _trouble(piece, e) from None
+    raise AssertionError("the last try returns or raises")
+
+
+def _link_hard(library: Any, piece: Piece) -> None:
+    """Where there are no symbolic links the library copies a blob to its name: a hard link saves the second copy."""
+    from huggingface_hub.file_download import are_symlinks_supported
+
+    blob, folder = blob_of(piece), cache_folder()
+    if blob is None or not blob.exists() or are_symlinks_supported(folder):
+        return
+    token = hub.token()
+    known = library.get_hf_file_metadata(piece.remote.url, token=token.secret if token else False)
+    if known.commit_hash and known.etag == piece.sha256:
+        name = blob.parent.parent / "snapshots" / known.commit_hash / piece.path
+        name.parent.mkdir(parents=True, exist_ok=True)
+        os.link(blob, name)
+
+
+def _passes(library: Any, cause: Exception) -> bool:
+    """Whether a failure of the line: neither an answer of the hub nor one of this machine's disk."""
+    return not isinstance(cause, OSError | ValueError | library.errors.HfHubHTTPError)
+
+
+def _trouble(piece: Piece, cause: Exception) -> QwenopsError:
+    errors = hub_library().errors
+    what = piece.remote.shown
+    if isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        return PartMissing(
+            f"{what} was not brought here before, and the network is not to be used", do="without --offline"
+        )
+    if isinstance(cause, errors.GatedRepoError | errors.RepositoryNotFoundError):
+        return PartMissing(f"{what} wants a login that was not given or is not enough", do=piece.remote.gated)
+    if isinstance(cause, errors.EntryNotFoundError):
+        return BadInput(f"{what} is not in the repository any more", do="run the command again")
+    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+        return disk_full(cache_folder(), cause)
+    return PartMissing(f"{what} could not be brought here: {_first_line(cause)}", do="try again later")
+
+
+def _first_line(cause: Exception) -> str:
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+
+
+def disk_full(folder: Path, cause: OSError) -> PartMissing:
+    """The error of a write that found no more room."""
+    return PartMissing(
+        f"{folder}: {cause.strerror or 'the disk is full'}; what has come is kept",
+        do="make room and run the command again: it goes on where it stopped",
+    )
