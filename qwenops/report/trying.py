@@ -42,7 +42,10 @@ def _label(run: Mapping[str, Any]) -> str:
 def _answer(run: Mapping[str, Any]) -> str:
     if run["error"]:
         return f"failed: {run['error']}"
-    text = str(run["text"]).strip()
+    # what stands on a page is nobody's command to this terminal
+    text = "".join(c if c.isprintable() or c in "\n\t" else " " for c in str(run["text"]).strip())
+    if run["cut"] and not text and run["thinking"]:
+        return f"(still thinking after {run['tokens']} tokens: --no-think, or a larger --num-predict)"
     if run["cut"]:
         return f"{text}\n(cut off after {run['tokens']} tokens: --num-predict, or a loop)"
     if not text and run["thinking"]:

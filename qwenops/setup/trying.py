@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +21,21 @@ from qwenops.runtime.types import Runtime
 FALLBACK_PROMPT: Final = "Describe what this picture shows."
 MOST_PAGES: Final = 200
 _PDF_DPI: Final = 200
+_MOST_PIXELS: Final = 20_000_000  # of a rendered page; a picture of 16384 tokens, the most anyone sets, has 17 million
 _SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+_OTHER_SUFFIXES: Final = (".pdf", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".jxl")
 
 
 @dataclass(frozen=True)
 class Page:
-    """One picture to show: the bytes as they are sent, and where they are from."""
+    """One picture to show: a file, or one page of a PDF. Its bytes are made when they are sent: pages can be many."""
 
     file: Path
-    number: int | None
-    data: bytes
+    number: int | None = None
+
+    def data(self) -> bytes:
+        """What is sent. Raises BadInput where the page cannot be drawn."""
+        return self.file.read_bytes() if self.number is None else _drawn(self.file, self.number)
 
     @property
     def label(self) -> str:
@@ -64,21 +71,24 @@ def try_result(
 
     Exit code 1 when an answer failed, is empty, or ran into `num_predict`. A page that cannot be shown fails alone.
     """
+    from qwenops.plan.profile import profile
     from qwenops.runtime.discover import discover, need_server
 
-    wanted = [name.strip() for name in names]
+    wanted = list(dict.fromkeys(name.strip() for name in names))
+    if not wanted:
+        raise BadInput("no model was named", do="qwenops list")
     for name in wanted:
         checked_name(name)
+    profile(task)
     pages, refused = _pages(files)
     if not pages:
-        raise refused[0][1]
+        raise refused[0][1] if refused else BadInput(f"{files[0]} has no picture and no PDF in it")
     runtime = discover(probe_devices=False)
     need_server(runtime)
-    runs = [
-        _run(name, page, prompt or default_prompt(name, task, runtime), runtime, num_predict, think, say, progress)
-        for name in wanted
-        for page in pages
-    ]
+    runs = []
+    for name in wanted:
+        words = prompt or default_prompt(name, task, runtime)
+        runs += [_run(name, page, words, runtime, num_predict, think, say, progress) for page in pages]
     data = {
         "models": wanted,
         "runs": runs,
@@ -116,12 +126,14 @@ def _run(
         written[0] += len(piece)
         progress(f"{name} reads {page.label}: {written[0]} characters", 0, 0)
 
-    message = {"role": "user", "content": prompt, "images": [page.data]}
     options = {"num_predict": num_predict}
     try:
+        message = {"role": "user", "content": prompt, "images": [page.data()]}
         answer = Client(runtime.url).chat(name, [message], options=options, think=think, on_text=on_text)
     except QwenopsError as e:
         return {**row, "error": e.message, "ok": False}
+    except OSError as e:
+        return {**row, "error": f"{page.file} cannot be read: {e.strerror}", "ok": False}
     return {**row, **_answered(answer)}
 
 
@@ -145,7 +157,7 @@ def _answered(answer: Generation) -> dict[str, Any]:
 def _could_be_file(text: str) -> bool:
     path = Path(text)
     try:
-        return path.exists() or path.suffix.lower() in (*_SUFFIXES, ".pdf")
+        return path.exists() or path.suffix.lower() in (*_SUFFIXES, *_OTHER_SUFFIXES)
     except OSError:  # a prompt can be longer than any path
         return False
 
@@ -155,39 +167,56 @@ def _pages(files: Sequence[Path]) -> tuple[list[Page], list[tuple[Path, QwenopsE
     refused: list[tuple[Path, QwenopsError]] = []
     for path in _unfolded(files):
         try:
-            pages.extend(_pdf_pages(path) if path.suffix.lower() == ".pdf" else [_picture(path)])
+            pages += _pages_of(path)
         except QwenopsError as e:
             refused.append((path, e))
         if len(pages) > MOST_PAGES:
-            raise BadInput(f"more than {MOST_PAGES} pages", do="give fewer at a time")
+            raise BadInput(f"{len(pages)} pages up to {path.name}, and {MOST_PAGES} are the most", do="give fewer")
     return pages, refused
 
 
 def _unfolded(files: Sequence[Path]) -> Iterator[Path]:
     """The files, and of a folder the pictures and PDFs in it by name."""
     for path in files:
-        if path.is_dir():
-            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in (*_SUFFIXES, ".pdf"))
-        else:
+        if not path.is_dir():
             yield path
+            continue
+        try:
+            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in (*_SUFFIXES, ".pdf"))
+        except OSError as e:
+            raise BadInput(f"{path} cannot be read: {e.strerror}", do=f"ls -ld {path}") from None
 
 
-def _picture(path: Path) -> Page:
-    read_picture(path)
-    return Page(path, None, path.read_bytes())
+def _pages_of(path: Path) -> list[Page]:
+    if path.suffix.lower() != ".pdf":
+        read_picture(path)
+        return [Page(path)]
+    with _document(path) as document:
+        return [Page(path, number) for number in range(1, len(document) + 1)]
 
 
-def _pdf_pages(path: Path) -> Iterator[Page]:
-    """Each page as a PNG at 200 dots an inch, about what a page of 4096 tokens still shows."""
+@contextlib.contextmanager
+def _document(path: Path) -> Iterator[Any]:
+    """A PDF, open. Raises BadInput for what is none, wants a password, or has a page that cannot be drawn."""
     try:
         import pypdfium2
     except ImportError:
         raise PartMissing("reading a PDF needs pypdfium2", do='pip install "qwenops[pdf]"') from None
     try:
-        document = pypdfium2.PdfDocument(path)
+        with contextlib.closing(pypdfium2.PdfDocument(path)) as document:
+            yield document
     except pypdfium2.PdfiumError as e:
         raise BadInput(f"{path} is not a PDF that can be read: {e}") from None
-    for number, page in enumerate(document, 1):
-        picture = io.BytesIO()
-        page.render(scale=_PDF_DPI / 72).to_pil().save(picture, "PNG")
-        yield Page(path, number, picture.getvalue())
+    except (OSError, MemoryError) as e:
+        raise BadInput(f"{path} cannot be read: {getattr(e, 'strerror', None) or type(e).__name__}") from None
+
+
+def _drawn(path: Path, number: int) -> bytes:
+    """A page as a PNG at 200 dots an inch, about what a page of 4096 tokens still shows; less for a poster."""
+    picture = io.BytesIO()
+    with _document(path) as document:
+        page = document[number - 1]
+        width, height = page.get_size()
+        most = math.sqrt(_MOST_PIXELS / max(width * height, 1))
+        page.render(scale=min(_PDF_DPI / 72, most)).to_pil().save(picture, "PNG")
+    return picture.getvalue()
