@@ -19,7 +19,7 @@ from qwenops.memory.graphs.recurrent_families import RECURRENT as GRAPHS
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.units import GIB, MIB
 from tests.support.dims_recurrent import RECURRENT
-from tests.support.shapes import text_model
+from tests.support.shapes import TEXT, text_model
 
 # recorded from the server that Ollama ships (b10434), as scripts/record_loads.py does it
 RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recorded_recurrent.json").read_text())["loads"]
@@ -35,7 +35,7 @@ def _name(row: dict[str, Any]) -> str:
 
 @cache
 def _need_of(shape: str, quant: str, changed: str) -> Need:
-    return closed_form(text_model(RECURRENT[shape], quant), replace(LoadSettings(), **json.loads(changed)), (SOFTWARE,))
+    return closed_form(text_model(TEXT[shape], quant), replace(LoadSettings(), **json.loads(changed)), (SOFTWARE,))
 
 
 @pytest.mark.parametrize("row", RECORDED, ids=_name)
@@ -57,7 +57,7 @@ def test_each_buffer_is_as_large_as_the_server_made_it(row: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("architecture", sorted(GRAPHS))
 def test_what_is_replayed_was_loaded_for_real(architecture: str) -> None:
-    rows = [r for r in RECORDED if RECURRENT[r["shape"]].architecture == architecture]
+    rows = [r for r in RECORDED if TEXT[r["shape"]].architecture == architecture]
     assert architecture in KNOWN
     assert any("gpu_layers" in r["settings"] for r in rows)
     assert any("gpu_layers" not in r["settings"] for r in rows)

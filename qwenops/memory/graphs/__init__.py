@@ -41,6 +41,4 @@ GRAPHS: Final[dict[str, type[Decoder]]] = {
     **DENSE,
     **EMBEDDERS,
 }
-# exact in all loads but one kind: attention that falls back where a block on the host meets a convolution on a device
-_NOT_IN_FULL: Final = frozenset({"lfm2moe"})
-KNOWN: Final = frozenset(GRAPHS) - _NOT_IN_FULL
+KNOWN: Final = frozenset(GRAPHS)

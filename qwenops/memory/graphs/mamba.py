@@ -79,14 +79,15 @@ class MambaBlocks(Recurrent):
         bias = self._maybe("ssm_conv1d.bias")
         return tf.unary(out if bias is None else tf.add(out, bias))
 
-    def _scanned(self, x: Tensor, dt: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    def _scanned(self, x: Tensor, dt: Tensor, b: Tensor, c: Tensor, decay: Tensor | None = None) -> Tensor:
         """Outputs and last states; the scan itself picks the states it starts from."""
         s, sequences = self.shape, self.batch.sequences
+        a = self._block("ssm_a") if decay is None else decay
         states = tf.cache(F32, self._here, s.s_width, sequences)
 
         def scan(rows: Tensor, ids: Tensor) -> Tensor:
             state = tf.reshape(rows, s.state, x.ne[0], x.ne[1], sequences)
-            return ssm_scan(state, x, dt, self._block("ssm_a"), b, c, ids)
+            return ssm_scan(state, x, dt, a, b, c, ids)
 
         scanned = self._load_state(states, scan)
         last = tf.view(scanned, (s.s_width, sequences, 1, 1), None, 4 * x.elements)
