@@ -42,6 +42,9 @@ def _stay(s: Mapping[str, Any]) -> list[str]:
 
 
 def _remarks(s: Mapping[str, Any]) -> Iterator[str]:
+    if s["shares"]:
+        yield f"  {s['name']}: the same file under the same options as {s['shares']}, which answers for it"
+        return
     if s["sends_away"]:
         yield f"! {s['name']}: Ollama unloads {', '.join(s['sends_away'])} first ({s['why']})"
     if s["spilled_layers"]:

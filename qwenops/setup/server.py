@@ -123,7 +123,7 @@ def _tenants(names: Sequence[str], runtime: Runtime) -> list[Tenant]:
     found = []
     if not names:
         found = list(registered_models(runtime))
-    for name in names:
+    for name in dict.fromkeys(names):
         one = registered_model(name, runtime)
         if one is None:
             raise BadInput(f"Ollama has no model {name}", do="qwenops list")
@@ -178,6 +178,7 @@ def _stay_entry(stay: Stay) -> dict[str, Any]:
         "limit_bytes": stay.limit_bytes,
         "why": stay.why,
         "sends_away": list(stay.sends_away),
+        "shares": stay.shares,
         "layers": asdict(stay.need.layers),
         "spilled_layers": stay.spilled_layers,
         "projector_on_cpu": stay.projector_on_cpu,

@@ -81,3 +81,47 @@ def test_without_a_device_everything_stays_on_the_processor() -> None:
     tenants = [tenant(name, "qwen3-0.6b") for name in ("a", "b")]
     on_cpu = [replace(t, settings=replace(t.settings, gpu_layers=0)) for t in tenants]
     assert share(on_cpu, "none").loaded == ("a", "b")
+
+
+def twin(of: Tenant, name: str, **params: object) -> Tenant:
+    """Another name for the same file."""
+    return replace(of, name=name, params={**of.params, **params})
+
+
+def test_names_of_one_file_under_the_same_options_share_what_is_loaded() -> None:
+    ocr = tenant("ocr", "qwen3-8b")
+    result = share([ocr, twin(ocr, "chat", temperature=0.7)], "12GiB")
+    assert result.loaded == ("ocr",)
+    assert result.stays[1].shares == "ocr"
+    assert result.all_stay
+
+
+def test_names_of_one_file_under_other_options_are_loaded_anew_however_much_is_free() -> None:
+    ocr = tenant("ocr", "qwen3-0.6b")
+    result = share([ocr, twin(ocr, "chat", num_ctx=16384), twin(ocr, "again", num_gpu=-1)], "80GiB")
+    assert [s.sends_away for s in result.stays] == [(), ("ocr",), ("chat",)]
+    assert "loaded anew" in result.stays[1].why
+    assert result.loaded == ("again",)
+    assert not result.all_stay
+
+
+def test_of_several_devices_each_model_gets_the_one_that_has_the_most_room() -> None:
+    result = share([tenant("a", "qwen3-4b"), tenant("b", "qwen3-4b")], "12GiB,12GiB")
+    places = [{d.name for d in s.need.devices if d.total_bytes} for s in result.stays]
+    assert [len(p) for p in places] == [1, 1]
+    assert places[0] != places[1]
+    assert result.all_stay
+
+
+def test_one_that_no_single_device_holds_is_spread() -> None:
+    result = share([tenant("a", "qwen3-8b"), tenant("b", "qwen3-8b")], "4GiB,4GiB")
+    assert len([d for d in result.stays[0].need.devices if d.weights_bytes]) == 2
+
+
+def test_layers_as_the_model_asks_are_let_in_whatever_the_prediction() -> None:
+    first = tenant("a", "qwen3-8b")
+    part = tenant("b", "qwen3-8b")
+    part = replace(part, params={**part.params, "num_gpu": 4}, settings=replace(part.settings, gpu_layers=4))
+    result = share([first, part], "12GiB")
+    assert result.loaded == ("a", "b")
+    assert result.stays[1].need.layers.on_device == 4
