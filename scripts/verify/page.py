@@ -19,8 +19,9 @@ Written by `python -m scripts.verify loads`; do not edit.
 
 Each row is one load, through Ollama or through the same llama-server with the flags and the environment that Ollama
 gives it. The need was asked before it, of the runtime (`probe`) and of the formulas (`closed form`); the buffers are
-those that were then logged. The models are ghosts: true headers and shapes without data, so every buffer is real and
-the weights are not. What a projector takes is shown where Ollama put it on the device."""
+those that were then logged. Where the closed form was mended after a load, it was asked again for it. The models are
+ghosts: true headers and shapes without data, so every buffer is real and the weights are not. What a projector takes
+is shown where Ollama put it on the device."""
 
 
 def page(rows: Sequence[Row]) -> str:
