@@ -12,7 +12,9 @@ from qwenops.errors import BadInput
 
 # stb_image, by which llama.cpp decodes (tools/mtmd/mtmd-helper.cpp, b10435), and WebP, which Ollama makes a PNG of
 # (llm/llama_server.go, v0.32.14)
-READABLE: Final = frozenset({"PNG", "JPEG", "GIF", "BMP", "PPM", "TGA", "PSD", "WEBP"})
+READABLE: Final = frozenset({"PNG", "JPEG", "MPO", "GIF", "BMP", "PPM", "TGA", "PSD", "WEBP"})
+"""Formats by Pillow's name; an MPO is a phone's JPEG with a second picture behind the one that is read."""
+_RAW_PIXMAPS: Final = (b"P5", b"P6")  # of the PPM family stb_image reads grey and colour in binary, no other
 _ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = 1
 _PLACEHOLDER_DPI: Final = 72.5  # a PNG counts dots a metre, and 72 comes back as a little more
@@ -46,6 +48,7 @@ def read_picture(path: Path) -> Picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 kind, (width, height) = image.format or "", image.size
+                moving = getattr(image, "is_animated", False)
                 dpi, turned = _dpi(image.info), image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT
     except FileNotFoundError:
         raise BadInput(f"no such file: {path}") from None
@@ -57,7 +60,16 @@ def read_picture(path: Path) -> Picture:
         raise BadInput(f"{path} cannot be read: {getattr(e, 'strerror', None) or e}") from None
     if kind not in READABLE:
         raise BadInput(f"{path} is a {kind} picture, which the runtime does not read", do="save it as PNG or JPEG")
+    if kind == "WEBP" and moving:
+        raise BadInput(f"{path} is an animated WebP, which Ollama does not read", do="save its frames as PNG or JPEG")
+    if kind == "PPM" and _first_bytes(path) not in _RAW_PIXMAPS:
+        raise BadInput(f"{path} is a pixmap of a kind that the runtime does not read", do="save it as PNG or JPEG")
     return Picture(path, kind, width, height, dpi, turned)
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
 
 
 def _dpi(info: dict[str | tuple[int, int], Any]) -> float | None:

@@ -18,7 +18,7 @@ Form = Literal["systemd", "launchd", "windows", "compose", "env"]
 FORMS: Final[tuple[Form, ...]] = ("systemd", "launchd", "windows", "compose", "env")
 
 _NAME = re.compile(r"^(OLLAMA|LLAMA_ARG|GGML|CUDA|HIP|ROCR|HSA|VK)_[A-Z0-9_]+$")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_SETX_MOST = 1024  # what is longer setx cuts off
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not _NAME.match(name):
             raise BadInput(f"{pair!r} is not a setting of the server", do="give it like OLLAMA_KV_CACHE_TYPE=q8_0")
-        if _UNPRINTABLE.search(value):
+        if not value.isprintable():
             raise BadInput(f"the value of {name} has characters that cannot be printed")
         if name in settings and settings[name] != value:
             raise BadInput(f"{name} is given twice, as {settings[name]!r} and {value!r}")
@@ -110,14 +110,17 @@ def _windows(settings: Mapping[str, str], _: str) -> ServerFile:
     set_all = [f'setx {name} "{_windows_value(name, value)}"' for name, value in settings.items()]
     unset = tuple(f'reg delete "HKCU\\Environment" /v {name} /f' for name in settings)
     again = "quit Ollama in the task bar and start it again"
-    text = "\r\n".join(["@echo off", *set_all, ""])
+    text = "\r\n".join(["@echo off", "chcp 65001 >nul", *set_all, ""])
     return ServerFile("windows", "qwenops-ollama.cmd", text, ("qwenops-ollama.cmd", again), (*unset, again))
 
 
 def _windows_value(name: str, value: str) -> str:
     if '"' in value or "%" in value:
         raise BadInput(f"the value of {name} has a quote or a percent sign, which setx cannot be told")
-    return value
+    if len(value) > _SETX_MOST:
+        raise BadInput(f"the value of {name} has {len(value)} characters, of which setx keeps {_SETX_MOST}")
+    # a backslash before the closing quote would be taken for a quote of the value
+    return value + "\\" * (len(value) - len(value.rstrip("\\")))
 
 
 def _compose(settings: Mapping[str, str], _: str) -> ServerFile:

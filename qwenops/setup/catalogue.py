@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from qwenops.errors import BadInput
 from qwenops.machine.types import Machine
 from qwenops.model.blueprint import blueprint
-from qwenops.model.catalog import Entry, catalog, matching, nearest
+from qwenops.model.catalog import Entry, catalog, find_named, matching, nearest
 from qwenops.result import Result
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def models_result(query: Sequence[str], *, gpu: str | None) -> Result:
     """
     from qwenops.setup.answers import look_around
 
-    entries = matching(query)
+    exact = find_named(" ".join(query)) if query else None
+    entries = [exact.entry] if exact and exact.quant is None else matching(query)
     if not entries:
         near = nearest("".join(query))
         raise BadInput(

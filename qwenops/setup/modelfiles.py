@@ -108,7 +108,7 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", newline="")  # a line's end is the text's own
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -35,6 +35,11 @@ def test_one_model_alone_is_shown_in_full() -> None:
     assert "config" in answer.out  # a source
 
 
+def test_a_name_that_others_begin_with_is_shown_alone() -> None:
+    answer = qwenops("models", "qwen3-vl:8b", "--gpu", "none", "--json")
+    assert [m["id"] for m in answer.data["models"]] == ["qwen3-vl-8b-instruct"]
+
+
 def test_the_list_fits_a_terminal_of_80_columns() -> None:
     answer = qwenops("models", "--gpu", "12GiB", env={"COLUMNS": "80"})
     table = answer.out.splitlines()[:-2]

@@ -27,6 +27,34 @@ def test_formats_that_it_does_not_read_are_refused_by_name(tmp_path: Path, name:
         read_picture(tmp_path / name)
 
 
+def test_a_phones_picture_in_two_parts_is_a_jpeg_to_the_runtime(tmp_path: Path) -> None:
+    image = Image.new("RGB", (31, 17))
+    image.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (31, 17), "red")])
+    assert read_picture(tmp_path / "phone.jpg").width == 31
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L"])
+def test_a_printers_jpeg_is_read(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (31, 17)).save(tmp_path / "a.jpg")
+    assert read_picture(tmp_path / "a.jpg").height == 17
+
+
+def test_what_moves_is_read_where_the_runtime_takes_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (31, 17), colour) for colour in ("red", "blue")]
+    for name in ("a.gif", "a.png", "a.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    assert [read_picture(tmp_path / name).width for name in ("a.gif", "a.png")] == [31, 31]
+    with pytest.raises(BadInput, match="an animated WebP"):
+        read_picture(tmp_path / "a.webp")
+
+
+@pytest.mark.parametrize("data", [b"P3\n1 1\n255\n1 2 3\n", b"P4\n8 1\n\xff", b"P1\n1 1\n1\n"])
+def test_pixmaps_in_text_or_bits_are_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.ppm").write_bytes(data)
+    with pytest.raises(BadInput, match="a pixmap of a kind"):
+        read_picture(tmp_path / "a.ppm")
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

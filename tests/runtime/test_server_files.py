@@ -77,6 +77,9 @@ def test_a_drop_in_is_laid_beside_the_unit_that_is_there(tmp_path: Path) -> None
         (("OLLAMA_KV_CACHE_TYPE",), "is not a setting"),
         (("ollama_kv_cache_type=q8_0",), "is not a setting"),
         (("OLLAMA_X=a\nb",), "cannot be printed"),
+        (("OLLAMA_X=a\x85b",), "cannot be printed"),
+        (("OLLAMA_X=a\u2028b",), "cannot be printed"),
+        (("OLLAMA_X=a\udcffb",), "cannot be printed"),
         (("OLLAMA_X=a", "OLLAMA_X=b"), "given twice"),
     ],
 )
@@ -88,3 +91,10 @@ def test_what_is_no_setting_is_refused(pairs: tuple[str, ...], why: str) -> None
 def test_what_setx_cannot_say_is_refused() -> None:
     with pytest.raises(BadInput, match="setx cannot be told"):
         server_file({"OLLAMA_X": 'a"b'}, "windows")
+    with pytest.raises(BadInput, match="of which setx keeps 1024"):
+        server_file({"OLLAMA_X": "a" * 1025}, "windows")
+
+
+def test_a_folder_of_windows_keeps_its_last_backslash() -> None:
+    text = server_file({"OLLAMA_MODELS": "D:\\models\\"}, "windows").text
+    assert 'setx OLLAMA_MODELS "D:\\models\\\\"\r\n' in text
