@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
-from qwenops.memory.shape import shape_of
+from qwenops.memory.shape import HEADLESS, shape_of
 from qwenops.memory.types import KVType, LoadSettings, Need
 from qwenops.units import GIB, MIB, pad
 from tests.support.shapes import TEXT, VISION, text_model, vision_projector
@@ -22,7 +22,12 @@ CARDS = st.sampled_from(
     ]
 )
 SHAPES = st.sampled_from(sorted(TEXT))
-WINDOWED = sorted(n for n, d in TEXT.items() if any(key.endswith("sliding_window") for key, _ in d.more_keys))
+DIMS = {name: shape_of(text_model(d)) for name, d in TEXT.items()}
+# those without a draft head, which is in the file and not loaded
+LOADED = sorted(n for n, d in DIMS.items() if d.layers == d.trunk_layers)
+# those whose heads the blocks of every cache type divide
+BLOCKED = sorted(n for n, d in DIMS.items() if d.head_k % 32 == d.head_v % 32 == 0)
+WINDOWED = sorted(n for n, d in DIMS.items() if d.window)
 QUANTS = st.sampled_from(["Q4_K_M", "Q8_0", "F16", "IQ4_XS"])
 LOADS = st.builds(
     LoadSettings,
@@ -64,15 +69,18 @@ def test_the_cache_grows_in_proportion_to_its_cells(shape: str, load: LoadSettin
 def test_beyond_the_window_only_blocks_that_see_everything_grow(shape: str, load: LoadSettings, card: Device) -> None:
     model = text_model(TEXT[shape])
     dims = shape_of(model)
-    needs = [closed_form(model, replace(load, num_ctx=n), (card,)).devices[0] for n in (8192, 16384)]
-    per_cell = 2 * 2 * load.parallel * dims.head_k * dims.kv_heads[0]
-    assert needs[1].kv_bytes - needs[0].kv_bytes == 8192 * per_cell * dims.sliding.count(False)
-    everywhere = closed_form(model, replace(load, num_ctx=16384, swa_full=True), (card,)).devices[0]
-    assert everywhere.kv_bytes == 16384 * per_cell * dims.layers
+    needs = [closed_form(model, replace(load, num_ctx=n), (card,)).devices[0] for n in (16384, 32768)]
+    on_side = max(dims.v_width(i) for i in range(dims.layers)) if load.flash_attn == "off" else 0
+    per_cell = [2 * load.parallel * (dims.k_width(i) + (on_side or dims.v_width(i))) for i in range(dims.layers)]
+    owners = [i for i in range(dims.layers) if dims.owns_cache(i)]
+    beyond = sum(per_cell[i] for i in owners if not dims.sliding[i])
+    assert needs[1].kv_bytes - needs[0].kv_bytes == 16384 * beyond
+    everywhere = closed_form(model, replace(load, num_ctx=32768, swa_full=True), (card,)).devices[0]
+    assert everywhere.kv_bytes == 32768 * sum(per_cell[i] for i in owners)
 
 
 @FEW
-@given(SHAPES, QUANTS, LOADS, CARDS, st.floats(0, 1))
+@given(st.sampled_from(LOADED), QUANTS, LOADS, CARDS, st.floats(0, 1))
 def test_wherever_layers_lie_every_tensor_lies_somewhere_once(
     shape: str, quant: str, load: LoadSettings, card: Device, share: float
 ) -> None:
@@ -81,14 +89,14 @@ def test_wherever_layers_lie_every_tensor_lies_somewhere_once(
     layers = round(share * (dims.layers + 1))
     need = closed_form(model, replace(load, gpu_layers=layers), (card,))
     head = next(t.size_bytes for t in model.header.tensors if t.name == "token_embd.weight")
-    copied = head if dims.tied and layers else 0
+    copied = head if dims.tied and layers and dims.architecture not in HEADLESS else 0
     placed = need.devices[0].weights_bytes + need.host.weights_bytes
     padding = len(model.header.tensors) * 1024  # alignment, and CUDA's rows of 512
     assert 0 <= placed - copied - model.header.tensor_bytes <= padding
 
 
 @FEW
-@given(SHAPES, LOADS, CARDS, st.data())
+@given(st.sampled_from(LOADED), LOADS, CARDS, st.data())
 def test_a_layer_moved_to_the_device_takes_its_weights_and_cache_along(
     shape: str, load: LoadSettings, card: Device, data: st.DataObject
 ) -> None:
@@ -96,12 +104,17 @@ def test_a_layer_moved_to_the_device_takes_its_weights_and_cache_along(
     n = data.draw(st.integers(0, TEXT[shape].layers))
     fewer = closed_form(model, replace(load, gpu_layers=n), (card,)).devices[0]
     more = closed_form(model, replace(load, gpu_layers=n + 1), (card,)).devices[0]
-    assert more.weights_bytes > fewer.weights_bytes
+    nothing_there = n == 0 and TEXT[shape].architecture in HEADLESS  # the output of an embedder without one
+    assert more.weights_bytes > fewer.weights_bytes or nothing_there
     assert more.kv_bytes + more.state_bytes >= fewer.kv_bytes + fewer.state_bytes
 
 
 @FEW
-@given(SHAPES, st.sampled_from([("f16", "q8_0"), ("q8_0", "q5_1"), ("q5_1", "q4_0"), ("q5_0", "q4_1")]), CARDS)
+@given(
+    st.sampled_from(BLOCKED),
+    st.sampled_from([("f16", "q8_0"), ("q8_0", "q5_1"), ("q5_1", "q4_0"), ("q5_0", "q4_1")]),
+    CARDS,
+)
 def test_a_smaller_cache_type_never_makes_the_cache_larger(
     shape: str, pair: tuple[KVType, KVType], card: Device
 ) -> None:
