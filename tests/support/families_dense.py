@@ -284,7 +284,7 @@ _GRANITE: Keys = (
 _LONG_AND_SHORT = ("rope_factors_long", "rope_factors_short")
 
 
-def _mixture(experts: int, used: int, wide: int, shared: int = 0) -> dict[str, int]:
+def _mixture(experts: int, used: int, wide: int, shared: int = 0) -> dict[str, Any]:
     return {"experts": experts, "experts_used": used, "expert_ffn": wide, "shared_ffn": shared}
 
 
