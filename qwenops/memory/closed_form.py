@@ -250,6 +250,7 @@ def _placement(
         devices,
         targets,
         mixture=shape.experts > 0,
+        draft_blocks=shape.layers - shape.trunk_layers,
         measure=lambda placed: text_need(model, shape, settings, placed, backends, rehearsal=True).totals[:-1],
     ).placement()
 

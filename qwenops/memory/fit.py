@@ -45,9 +45,19 @@ class Fit:
     """One search. `measure` gives the bytes that each device must hold under a placement."""
 
     def __init__(
-        self, blocks: int, devices: Sequence[Device], targets: Sequence[int], *, mixture: bool, measure: Measure
+        self,
+        blocks: int,
+        devices: Sequence[Device],
+        targets: Sequence[int],
+        *,
+        mixture: bool,
+        measure: Measure,
+        draft_blocks: int = 0,
     ) -> None:
         self._blocks = blocks
+        # The search counts the layers that llama_model_n_layer gives, without the blocks of a draft head, and yet
+        # places them from the end: it leaves as many first blocks on the host.
+        self._reach = blocks - draft_blocks + 1
         self._devices = devices
         self._targets = targets
         self._mixture = mixture
@@ -60,7 +70,7 @@ class Fit:
             return full
         none = _Fill((0,) * len(self._devices), (0,) * len(self._devices), ((),) * len(self._devices))
         filled = self._fill_back_to_front(none)
-        if not self._mixture or sum(filled.layers) <= self._blocks:
+        if not self._mixture or sum(filled.layers) < self._reach:
             return self._placed(filled)
         return self._placed(self._give_experts_back(filled))
 
@@ -85,7 +95,7 @@ class Fit:
 
     def _placed(self, fill: _Fill) -> Placement:
         total = sum(fill.layers)
-        first = self._blocks + 1 - total
+        first = self._reach - total
         host_experts: set[int] = set()
         overflows: list[Overflow] = []
         for device, (layers, left, leaving) in enumerate(zip(fill.layers, fill.partial, fill.leaving, strict=True)):
@@ -103,7 +113,7 @@ class Fit:
     def _fill_back_to_front(self, fill: _Fill) -> _Fill:
         last = len(self._devices) - 1
         for device in range(last, -1, -1):
-            unplaced = self._blocks + 1 - sum(fill.layers[device + 1 :])
+            unplaced = self._reach - sum(fill.layers[device + 1 :])
             whole = 1 if device == last else 0  # the output layer has no experts to leave behind
             make = partial(self._with_layers, fill, device, whole)
             fill = make(self._most(unplaced, make, device))

@@ -109,3 +109,14 @@ def test_where_the_fit_puts_what_is_read_from_its_log() -> None:
             Overflow(1, ("ffn_up_exps.weight", "ffn_down_exps.weight"), 2),
         ),
     )
+
+
+def test_beside_a_draft_head_that_is_not_loaded_the_fit_leaves_a_first_block_on_the_host() -> None:
+    """As llama-server's fit chose and logged it for a GLM 4.5 whose every layer would have taken 0.03 MiB too much."""
+    (card,) = devices(1)
+    settings = LoadSettings(num_ctx=2048, gpu_layers="auto")
+    said = closed_form(text_model(TEXT["glm-4.5-air-small"]), settings, (card,), reserve_bytes={card.name: 1731 * MIB})
+    (need_of,) = said.devices
+    assert (said.layers.on_device, said.layers.total) == (13, 14)
+    sizes = (need_of.weights_bytes, need_of.kv_bytes, need_of.compute_bytes)
+    assert [round(size / MIB, 2) for size in sizes] == [235.84, 24.00, 48.01]
