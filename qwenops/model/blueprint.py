@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
+from qwenops.errors import BadInput
 from qwenops.model.catalog import Entry
 from qwenops.model.ggml_types import GGML_TYPES
 from qwenops.model.types import Header, Model, Projector, Tensor
@@ -26,10 +27,21 @@ _PICTURE_PLACES: Final = 2304  # learned positions of Qwen3's vision towers, all
 
 
 def blueprint(entry: Entry) -> Model | None:
-    """The model of a catalogue entry in F16 with its projector in F16; None where no dimensions are known."""
+    """The model of a catalogue entry in F16 with its projector in F16; None where no dimensions are known.
+
+    Raises BadInput where the dimensions of a user's own entry are not whole.
+    """
     if entry.shape is None:
         return None
-    shape = entry.shape
+    try:
+        return _drawn(entry, entry.shape)
+    except (KeyError, TypeError, AttributeError) as e:
+        raise BadInput(
+            f"the dimensions of {entry.id} are not whole: {e}", do="take a shape of the catalogue, or leave it out"
+        ) from None
+
+
+def _drawn(entry: Entry, shape: Mapping[str, Any]) -> Model:
     header = _header(Path(f"{entry.id}-F16.gguf"), _text_keys(entry, shape), _text_rows(shape))
     vision = shape["vision"]
     projector = _header(Path(f"mmproj-{entry.id}-F16.gguf"), _vision_keys(vision), _vision_rows(vision))

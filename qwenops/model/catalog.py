@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from qwenops.errors import BadInput
 from qwenops.model.quants import label_in_name
@@ -184,13 +184,53 @@ def _own_entries(shapes: Mapping[str, Any]) -> dict[str, Entry]:
         raise BadInput(f"{path} is not a catalogue: {e}", do="see the form in docs/catalogue.md") from None
 
 
+_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "text": ("title", "family", "size", "original", "ollama", "licence", "coordinates", "shape"),
+    "a list of texts": ("names", "sources", "unverified"),
+}
+_REPO_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "text": ("repo", "model", "projector", "seen"),
+    "a list of texts": ("quants", "projector_types", "sources"),
+}
+
+
+def _check_kinds(where: str, row: Any, kinds: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise ValueError, naming the key, where a value is of another kind than it must be."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where} is not a table")
+    for kind, keys in kinds.items():
+        for key in keys:
+            value = row.get(key)
+            texts = value if kind != "text" and isinstance(value, list) else [value]
+            plain = kind == "text" or isinstance(value, list)
+            if value is not None and not (plain and all(isinstance(v, str) for v in texts)):
+                raise ValueError(f"{key} of {where} is not {kind}")
+
+
+def _check_row(id_: str, row: Any) -> None:
+    where = f"[models.{id_}]"
+    _check_kinds(where, row, _KINDS)
+    if row.get("mode", "both") not in get_args(Mode):
+        raise ValueError(f"mode of {where} is none of {', '.join(get_args(Mode))}")
+    if not isinstance(row.get("parameters", 1), int):
+        raise ValueError(f"parameters of {where} is not a number")
+    repos = row.get("repos")
+    if not isinstance(repos, list) or not repos:
+        raise ValueError(f"{where} names no repository")
+    for repo in repos:
+        _check_kinds(f"[[models.{id_}.repos]]", repo, _REPO_KINDS)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo.get("repo", "")) or not repo.get("model"):
+            raise ValueError(f'[[models.{id_}.repos]] needs repo = "OWNER/NAME" and model = "a file\'s pattern"')
+
+
 def _entry(id_: str, row: Mapping[str, Any], shapes: Mapping[str, Any], *, own: bool = False) -> Entry:
     known = {"title", "family", "size", "mode", "original", "ollama", "parameters", "licence", "coordinates"}
     strange = set(row) - known - {"names", "repos", "shape", "bytes", "sources", "unverified"}
     if strange:
         raise ValueError(f"[models.{id_}] has no {', '.join(sorted(strange))}")
-    if not row.get("repos"):
-        raise ValueError(f"[models.{id_}] names no repository")
+    _check_row(id_, row)
+    if "shape" in row and row["shape"] not in shapes:
+        raise ValueError(f"there is no shape {row['shape']!r} for [models.{id_}]")
     sizes = row.get("bytes", {})
     facts = {"title": id_, "family": "", "size": "", "mode": "both", **{k: row[k] for k in known if k in row}}
     return Entry(
@@ -209,4 +249,7 @@ def _entry(id_: str, row: Mapping[str, Any], shapes: Mapping[str, Any], *, own: 
 
 def _repo(row: Mapping[str, Any]) -> Repo:
     lists = {k: tuple(row.get(k, ())) for k in ("projector_types", "quants", "sources")}
+    strange = set(row) - set(Repo.__dataclass_fields__)
+    if strange:
+        raise ValueError(f"a repository has no {', '.join(sorted(strange))}")
     return Repo(**{**row, **lists})

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenops.errors import BadInput
+from qwenops.model.blueprint import blueprint
 from qwenops.model.catalog import Entry, catalog, find_named, looks_like_name, matching, named
 from qwenops.tables import load_table
 
@@ -150,13 +151,32 @@ def test_a_users_own_entry_replaces_one_of_the_same_id(own_file: Path) -> None:
     assert named("qwen3-vl-8b-instruct").references == ("hf:me/Mine-8B-GGUF",)
 
 
+ROW = "[models.x]\nrepos = [{repo = 'me/X-GGUF', model = 'X-{quant}.gguf'"
+
+
+def test_dimensions_of_a_users_own_that_are_not_whole_are_named(own_file: Path) -> None:
+    own_file.write_text(f"{ROW}}}]\n[shapes.x]\narchitecture = 'qwen3vl'\n")
+    with pytest.raises(BadInput, match="the dimensions of x are not whole"):
+        blueprint(catalog()["x"])
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("[models", "is not a catalogue"),
         ("[models.x]\ntitle = 'x'", "names no repository"),
         ("[models.x]\nrepo = 'x'", "has no repo"),
-        ("[models.x]\n[[models.x.repos]]\nname = 'x'", "unexpected keyword"),
+        ("[models.x]\n[[models.x.repos]]\nname = 'x'", "needs repo"),
+        ("[models.x]\nrepos = 'x'", "names no repository"),
+        (f"{ROW}, typo = 1}}]", "a repository has no typo"),
+        ("[models.x]\nrepos = [{repo = 5, model = 'x'}]", "repo of .* is not text"),
+        ("[models.x]\nrepos = [{repo = 'nonsense', model = 'x'}]", "needs repo"),
+        (f"{ROW}}}]\nnames = 'abc'", "names of .* is not a list of texts"),
+        (f"{ROW}}}]\nmode = 'sometimes'", "mode of .* is none of instruct, thinking, both"),
+        (f"{ROW}}}]\nparameters = '8B'", "parameters of .* is not a number"),
+        (f"{ROW}}}]\ntitle = 5", "title of .* is not text"),
+        (f"{ROW}}}]\nlicence = ['x']", "licence of .* is not text"),
+        (f"{ROW}}}]\nshape = 'qwen9'", "there is no shape 'qwen9'"),
         ("models = 3", "is not a catalogue"),
         ("[models]\nx = 3", "is not a catalogue"),
     ],
