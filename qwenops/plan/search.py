@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
+from qwenops.errors import BadInput
 from qwenops.machine.types import Kind
 from qwenops.memory.backends import backend_of
 from qwenops.memory.types import DeviceNeed, KVType, LoadSettings, Need
+from qwenops.model.image_tokens import OLLAMA_MIN_TOKENS, OLLAMA_MIN_TOKENS_FOR
 from qwenops.model.types import Model
 from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES, judge, pin_layers
 from qwenops.plan.ground import Ground
@@ -77,7 +79,7 @@ def first_choice(model: Model, scene: Scene) -> Choice:
     """The variant at the smallest context that holds the task, everything on the device."""
     sees = model.projector is not None or model.inline_vision
     profile, wish, ground = scene.profile, scene.wish, scene.ground
-    cap = wish.image_tokens or ground.image_cap or DEFAULT_IMAGE_CAP
+    cap = _image_cap(model, scene) if sees else DEFAULT_IMAGE_CAP
     images = (profile.images if wish.images is None else wish.images) if sees else 0
     floor = replace(profile, images=images).floor(sees=sees, image_tokens=cap)
     on_device = bool(ground.devices)
@@ -233,6 +235,25 @@ def _spare(choice: Choice, scene: Scene) -> int:
     """Bytes left by the quick rung, negative where they are missing."""
     judged = scene.weigh(choice, scene.quick)
     return judged.spare_bytes if judged.fits == "yes" else min(-1, -judged.short_bytes)
+
+
+def _image_cap(model: Model, scene: Scene) -> int:
+    """The largest picture in tokens, as wished or as the server caps it.
+
+    Raises BadInput below the least that Ollama passes for some families: with the most under the least the runtime
+    does not load the projector at all (tools/mtmd/clip.cpp, b10434).
+    """
+    wished, in_force = scene.wish.image_tokens, scene.ground.image_cap
+    cap = wished or in_force or DEFAULT_IMAGE_CAP
+    if cap < OLLAMA_MIN_TOKENS and model.architecture in OLLAMA_MIN_TOKENS_FOR:
+        raise BadInput(
+            f"Ollama scales pictures for {model.architecture} up to {OLLAMA_MIN_TOKENS} tokens at least, and at most "
+            f"{cap} contradicts that: the model would not load",
+            do=f"--image-tokens {OLLAMA_MIN_TOKENS}"
+            if wished
+            else f"qwenops server write LLAMA_ARG_IMAGE_MAX_TOKENS={OLLAMA_MIN_TOKENS}",
+        )
+    return cap
 
 
 def trained_context(model: Model) -> int:

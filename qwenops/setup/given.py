@@ -51,7 +51,7 @@ def only_one(given: Given, models: tuple[Model, ...]) -> Model:
         return models[0]
     raise BadInput(
         f"{given} holds {len(models)} models: {', '.join(m.quant for m in models)}",
-        do=(f"qwenops need {models[0].source}     (one of them)", f"qwenops plan {given}     (all of them)"),
+        do=(f"qwenops need {given} --quant {models[0].quant}", f"qwenops plan {given}     (all of them)"),
     )
 
 

@@ -94,7 +94,11 @@ def _rule(model: Given | None, family: str | None, least: int | None, most: int 
     if least > most:
         raise BadInput(
             f"pictures of at least {least} and at most {most} tokens contradict each other",
-            do=f"--min-tokens {most}, or a larger --max-tokens",
+            do=(
+                f"--min-tokens {most}, or a larger --max-tokens",
+                f"(Ollama asks for at least {OLLAMA_MIN_TOKENS} of {', '.join(OLLAMA_MIN_TOKENS_FOR)}, and does not "
+                "load them under a smaller most)",
+            ),
         )
     return Rule(name, cell, least, most)
 
@@ -134,7 +138,7 @@ def _limits_in_force() -> dict[str, int]:
     said = (
         {end: runtime.environment.get(f"LLAMA_ARG_IMAGE_{end}_TOKENS", "") for end in ("MIN", "MAX")} if runtime else {}
     )
-    return {end: int(text) for end, text in said.items() if text.isdigit() and int(text)}
+    return {end: int(text) for end, text in said.items() if text.isdecimal() and int(text)}
 
 
 def _row(path: Path, rule: Rule, dpi: float | None) -> dict[str, Any]:

@@ -77,7 +77,21 @@ def server_write_result(pairs: tuple[str, ...], form: str | None, output: Path |
 
         write_whole(output, made.text)
     data = {**asdict(made), "settings": settings, "written": str(output) if output else None}
-    return Result("qwenops.server-write/1", data)
+    return Result("qwenops.server-write/1", data, notes=_harm(settings))
+
+
+def _harm(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """What settings would do that nobody wants."""
+    from qwenops.model.image_tokens import OLLAMA_MIN_TOKENS, OLLAMA_MIN_TOKENS_FOR
+
+    cap = settings.get("LLAMA_ARG_IMAGE_MAX_TOKENS", "")
+    if cap.isdecimal() and int(cap) < OLLAMA_MIN_TOKENS:
+        families = ", ".join(OLLAMA_MIN_TOKENS_FOR)
+        return (
+            f"with at most {cap} tokens a picture, models of {families} do not load: Ollama asks for at least "
+            f"{OLLAMA_MIN_TOKENS} there",
+        )
+    return ()
 
 
 def server_check_result(pairs: tuple[str, ...]) -> Result:

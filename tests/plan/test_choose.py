@@ -137,6 +137,15 @@ def test_pins_are_kept() -> None:
     }
 
 
+def test_a_cap_under_what_ollama_asks_for_is_refused_where_the_model_would_not_load() -> None:
+    wish = Wish(image_tokens=512)
+    with pytest.raises(BadInput, match="the model would not load"):
+        made(variants("qwen3-vl-8b", VL8, vision="qwen3-vl-8b"), "RTX 4090", wish=wish)
+    answer = made(variants("qwen3.5-9b", "Q4_K_M", vision="qwen3.5-9b"), "RTX 4090", wish=wish)
+    assert answer.chosen is not None
+    assert ("LLAMA_ARG_IMAGE_MAX_TOKENS", "512") in answer.chosen.choice.server_settings
+
+
 def test_when_nothing_fits_every_suggestion_fits_and_says_what_it_costs() -> None:
     models = variants("qwen3-vl-8b", "Q8_0", vision="qwen3-vl-8b")
     answer = made(models, "RTX 3050 8GB")

@@ -77,7 +77,13 @@ def test_a_file_here_is_planned_beside_one_elsewhere(hub: Web, tmp_path: Path) -
     assert [(m.quant, bool(m.remote)) for m in models] == [("Q8_0", True), ("Q4_K_M", False)]
 
 
-@pytest.mark.parametrize("command", ["up", "render", "bench"])
+def test_up_brings_from_the_hub_and_sends_elsewhere_for_the_rest() -> None:
+    answer = qwenops("up", "ollama:qwen3-vl:8b")
+    assert answer.code == 2
+    assert "ollama pull qwen3-vl:8b" in answer.err
+
+
+@pytest.mark.parametrize("command", ["render", "bench"])
 def test_what_needs_the_weights_says_how_to_get_them(command: str) -> None:
     answer = qwenops(command, "hf:maker/eyes:Q4_K_M")
     assert answer.code == 2
@@ -99,6 +105,9 @@ def test_one_model_is_wanted_where_there_are_several(tmp_path: Path) -> None:
     answer = qwenops("need", tmp_path, *CARD)
     assert answer.code == 2
     assert "holds 2 models: Q8_0, Q4_K_M" in answer.err
+    told = answer.err.splitlines()[1].split()
+    assert told[:2] == ["qwenops", "need"]
+    assert qwenops(*told[1:], *CARD).code == 0
     models = variants((tmp_path,), None)
     assert only_one(tmp_path, models[:1]) is models[0]
 
