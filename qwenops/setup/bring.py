@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qwenops.errors import CheckFailed
+from qwenops.errors import BadInput, CheckFailed, PartMissing
 from qwenops.model.types import Model
 from qwenops.ollama.types import Progress
 from qwenops.plan.types import Judged, Plan
+from qwenops.runtime.types import Runtime
 from qwenops.units import human
 
 
@@ -24,6 +25,60 @@ def would_bring(made: Plan, *, offline: bool) -> dict[str, Any] | None:
         return None
     wanted = missing_bytes(chosen.choice.model, offline=offline)
     return {"bytes": wanted, "fetched": False, "into": str(cache_folder())}
+
+
+def foresee(made: Plan, name: str, runtime: Runtime, *, via: str, replacing: bool, offline: bool) -> tuple[str, ...]:
+    """What would stop the registration after a long download stops it before: raises what `register` would.
+
+    Returns notes: where the store is on another disk, no link can be made and a copy will be.
+    """
+    from qwenops.model.download import missing_bytes
+    from qwenops.model.hub_cache import cache_folder
+    from qwenops.ollama.judge import free_bytes, nearest, refuse_foreign, what_is_there
+    from qwenops.runtime.names import checked_name
+
+    chosen, store = made.chosen, runtime.store
+    if chosen is None or not _is_away(chosen.choice.model) or not missing_bytes(chosen.choice.model, offline=offline):
+        return ()
+    model = chosen.choice.model
+    if len(model.shards) > 1 and via != "api":
+        raise BadInput(
+            f"{model.source} comes in {len(model.shards)} shards: Ollama runs a model from one file, so it must merge "
+            "them, and a link cannot do that",
+            do=(
+                "take a quant that is one file: --quant NAME",
+                f"or add --via api ({human(2 * model.file_bytes)} in the server's store while it works)",
+            ),
+        )
+    if store is None or via == "api":
+        return ()
+    refuse_foreign(what_is_there(store, checked_name(name)), store, replace=replacing)
+    if nearest(cache_folder()).stat().st_dev == nearest(store.path / "blobs").stat().st_dev:
+        return ()
+    needed = model.file_bytes + (model.projector.file_bytes if model.projector else 0)
+    if free_bytes(store) < needed:
+        raise PartMissing(
+            f"{store.path} is on another disk than {cache_folder()}, so a copy of {human(needed)} would be made there, "
+            f"where {human(free_bytes(store))} are free",
+            do=f"export HF_HOME={store.path.parent / 'huggingface'}     (on the store's disk a link costs nothing)",
+        )
+    return (
+        f"{cache_folder()} is on another disk than {store.path}: a copy of {human(needed)} is made there; with HF_HOME "
+        "on the store's disk there is none",
+    )
+
+
+def as_downloaded(made: Plan) -> Plan:
+    """The plan with its chosen model's files under their own names, for a Modelfile that is only shown."""
+    chosen = made.chosen
+    if chosen is None or not _is_away(chosen.choice.model):
+        return made
+    model = chosen.choice.model
+    eyes = model.projector
+    if eyes is not None and eyes.remote is not None:
+        eyes = replace(eyes, path=Path(eyes.path.name))
+    shards = tuple(Path(path.name) for path in model.shards) if model.remote else model.shards
+    return replace(made, chosen=_with_model(chosen, replace(model, shards=shards, projector=eyes)))
 
 
 def bring_chosen(

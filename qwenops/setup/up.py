@@ -21,7 +21,7 @@ from qwenops.runtime.names import checked_name
 from qwenops.runtime.silence import server_down
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
-from qwenops.setup.bring import bring_chosen, would_bring
+from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
 from qwenops.setup.modelfiles import modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
@@ -75,12 +75,16 @@ def up_result(
         raise ServerDown(down.message, do=(*down.do, "or add --no-load to register into the store alone"))
     check_server_knows(made.chosen.choice.model, runtime)
     offline = bool(options.pins.get("offline"))
+    name = options.name or default_name(made.chosen, options.task)
+    foreseen = foresee(made, name, runtime, via=options.via, replacing=options.replace, offline=offline)
+    for note in foreseen:
+        say(note)
     brought = would_bring(made, offline=offline) if options.dry_run else None
     if not options.dry_run:
         made, brought = bring_chosen(made, offline=offline, say=say, progress=progress)
     assert made.chosen is not None
-    name = options.name or default_name(made.chosen, options.task)
-    text = modelfile_text(made, mode=options.mode, system=options.system, template=options.template)
+    written = as_downloaded(made)
+    text = modelfile_text(written, mode=options.mode, system=options.system, template=options.template)
     story = _Story(made, machine, runtime, made.chosen, name, text, options, brought)
     if options.dry_run:
         if brought is None and (runtime.reachable or runtime.store):
