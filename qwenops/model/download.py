@@ -258,6 +258,8 @@ def _fill(piece: Piece, part: Path, counter: _Counter) -> None:
             try:
                 hasher = _append(piece, file, hasher, counter)
             except PartMissing as e:
+                if e.do == piece.remote.gated:  # a login that is missing is missing the next time too
+                    raise
                 broke = e
             # a server that begins from the start each time, or has less than was listed, never comes further
             tries = 0 if file.tell() > furthest else tries + 1

@@ -84,3 +84,23 @@ def test_the_plan_is_what_the_server_then_does(
     assert [(s["layers"]["on_device"], s["layers"]["total"]) for s in planned.data["stays"]] == layers
     loaded = {m.name.removesuffix(":latest") for m in client.ps()}
     assert {name.removesuffix(":latest") for name in planned.data["loaded"]} == loaded
+
+
+@pytest.mark.vulkan
+def test_names_of_one_file_share_what_is_loaded_or_load_it_anew(
+    start_server: Callable[..., OllamaServer], tmp_path: Path
+) -> None:
+    server = start_server()
+    path = write_text(tmp_path / "one.gguf", TEXT["smollm2-135m"], "Q4_K_M", vocabulary="full")
+    for name, params in (("a", {"num_ctx": 2048}), ("b", {"num_ctx": 2048, "top_k": 5}), ("c", {"num_ctx": 4096})):
+        register(Spec(shards=(path,), parameters=params), name, runtime_of(server))
+    planned = qwenops("server", "plan", "a", "b", "c", "--json", env=env_of(server, tmp_path)).data["stays"]
+    client, loads = Client(server.url), []
+    for name in ("a", "b", "c"):
+        before = len(server.log())
+        client.load(name)
+        loads.append("offloaded" in server.log()[before:])
+        time.sleep(0.5)
+    assert loads == [s["shares"] is None for s in planned] == [True, False, True]
+    assert planned[2]["sends_away"] == ["a:latest"]
+    assert [m.name.removesuffix(":latest") for m in client.ps()] == ["c"]
