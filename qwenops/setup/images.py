@@ -74,7 +74,10 @@ def image_tokens_result(
         "fits": fits,
     }
     failed = any("error" in row for row in images)
-    notes = (*(row["error"] for row in images if "error" in row), *_turned(images))
+    notes = (
+        *(row["error"] for row in images if "error" in row),
+        *turned_notes([row["file"] for row in images if row.get("turned")]),
+    )
     return Result("qwenops.image-tokens/1", data, notes, 1 if failed or not fits else 0, rows="images")
 
 
@@ -167,8 +170,8 @@ def _effective(picture: Picture, seen_pixels: int, dpi: float | None) -> float |
     return round(stated * math.sqrt(seen_pixels / (picture.width * picture.height)), 1)
 
 
-def _turned(images: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    on_side = [row["file"] for row in images if row.get("turned")]
+def turned_notes(on_side: Sequence[str]) -> tuple[str, ...]:
+    """A note about pictures, by name, that are stored on their side: the runtime sees them so."""
     if not on_side:
         return ()
     which = on_side[0] if len(on_side) == 1 else f"{len(on_side)} pictures"

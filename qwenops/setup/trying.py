@@ -17,6 +17,7 @@ from qwenops.result import Result
 from qwenops.runtime.client import Client, Generation
 from qwenops.runtime.names import checked_name
 from qwenops.runtime.types import Runtime
+from qwenops.setup.images import turned_notes
 
 FALLBACK_PROMPT: Final = "Describe what this picture shows."
 MOST_PAGES: Final = 200
@@ -32,6 +33,7 @@ class Page:
 
     file: Path
     number: int | None = None
+    turned: bool = False
 
     def data(self) -> bytes:
         """What is sent. Raises BadInput where the page cannot be drawn."""
@@ -95,7 +97,8 @@ def try_result(
         "refused": [{"file": str(path), "error": e.message} for path, e in refused],
     }
     ok = not refused and all(run["ok"] for run in runs)
-    return Result("qwenops.try/1", data, notes=tuple(e.message for _, e in refused), exit_code=0 if ok else 1)
+    notes = (*(e.message for _, e in refused), *turned_notes([page.label for page in pages if page.turned]))
+    return Result("qwenops.try/1", data, notes=notes, exit_code=0 if ok else 1)
 
 
 def default_prompt(name: str, task: str, runtime: Runtime) -> str:
@@ -189,8 +192,7 @@ def _unfolded(files: Sequence[Path]) -> Iterator[Path]:
 
 def _pages_of(path: Path) -> list[Page]:
     if path.suffix.lower() != ".pdf":
-        read_picture(path)
-        return [Page(path)]
+        return [Page(path, turned=read_picture(path).turned)]
     with _document(path) as document:
         return [Page(path, number) for number in range(1, len(document) + 1)]
 

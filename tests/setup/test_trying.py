@@ -149,8 +149,12 @@ def test_pages_and_models_side_by_side(
 @pytest.mark.slow
 def test_a_model_that_is_not_there_fails_by_name(start_server: Callable[..., OllamaServer], tmp_path: Path) -> None:
     server = start_server(gpu=False)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(page(tmp_path / "a.png")).save(tmp_path / "phone.jpg", exif=exif)
     answer = qwenops(
-        "try", "nobody", page(tmp_path / "a.png"), env={"OLLAMA_HOST": server.url, "QWENOPS_HOME": str(tmp_path / "h")}
+        "try", "nobody", tmp_path / "phone.jpg", env={"OLLAMA_HOST": server.url, "QWENOPS_HOME": str(tmp_path / "h")}
     )
     assert answer.code == 1
     assert "nobody" in answer.out
+    assert "phone.jpg: stored turned" in answer.err
