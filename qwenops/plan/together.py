@@ -106,6 +106,8 @@ def together(
             del loaded[leaver]
         load = resolve_load(facts, options, environment, seen, system=system)
         settings = replace(tenant.settings, projector_device="cpu" if load.projector_on_cpu else "gpu")
+        if load.batch is not None:  # chosen by what is free beside the others
+            settings = replace(settings, batch=load.batch, ubatch=load.batch)
         given = {d.name for d in _placed(load.devices, load.main_gpu)}
         need = ask(tenant.model, settings, tuple(_as_runtime_sees(d, loaded) for d in devices if d.name in given))
         first = not loaded

@@ -125,3 +125,13 @@ def test_layers_as_the_model_asks_are_let_in_whatever_the_prediction() -> None:
     result = share([first, part], "12GiB")
     assert result.loaded == ("a", "b")
     assert result.stays[1].need.layers.on_device == 4
+
+
+def test_the_batch_is_the_one_that_ollama_chooses_beside_the_others() -> None:
+    """A model that finds little room gets smaller batches, and with them smaller buffers."""
+    alone = share([tenant("b", "qwen3-1.7b", num_ctx=16384)], "10GiB").stays[0].need.settings
+    tenants = [tenant("a", "qwen3-4b", num_ctx=16384), tenant("b", "qwen3-1.7b", num_ctx=16384)]
+    beside = share(tenants, "10GiB")
+    assert beside.loaded == ("a", "b")
+    assert beside.stays[1].need.settings.batch < alone.batch
+    assert beside.stays[1].need.settings.ubatch == beside.stays[1].need.settings.batch
