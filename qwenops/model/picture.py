@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,9 @@ from qwenops.errors import BadInput
 # (llm/llama_server.go, v0.32.14)
 READABLE: Final = frozenset({"PNG", "JPEG", "MPO", "GIF", "BMP", "PPM", "TGA", "PSD", "WEBP"})
 """Formats by Pillow's name; an MPO is a phone's JPEG with a second picture behind the one that is read."""
+SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+"""How the names of pictures end that are taken from a folder."""
+
 _RAW_PIXMAPS: Final = (b"P5", b"P6")  # of the PPM family stb_image reads grey and colour in binary, no other
 _ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = 1
@@ -33,6 +37,18 @@ class Picture:
     height: int
     dpi: float | None
     turned: bool
+
+
+def unfolded(paths: Iterable[Path], suffixes: Collection[str] = SUFFIXES) -> Iterator[Path]:
+    """The paths, and in place of a folder the files in it that end so, by name. Raises BadInput where one is closed."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        try:
+            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
+        except OSError as e:
+            raise BadInput(f"{path} cannot be read: {e.strerror}", do=f"ls -ld {path}") from None
 
 
 def read_picture(path: Path) -> Picture:

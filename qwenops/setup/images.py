@@ -19,7 +19,7 @@ from qwenops.model.image_tokens import (
     cell_pixels,
     tokens_in_cells,
 )
-from qwenops.model.picture import Picture, read_picture
+from qwenops.model.picture import Picture, read_picture, unfolded
 from qwenops.plan.profile import CONTEXT_STEP
 from qwenops.result import Result
 from qwenops.setup.given import Given
@@ -59,7 +59,9 @@ def image_tokens_result(
     Exit code 1 when a picture cannot be used, or when they do not fit `num_ctx` together.
     """
     rule = _rule(model, family, min_tokens, max_tokens)
-    images = [_row(path, rule, dpi) for path in files]
+    images = [_row(path, rule, dpi) for path in unfolded(files)]
+    if not images:
+        raise BadInput(f"{files[0]} holds no pictures", do="give pictures, or a folder of them")
     whole = sum(row["tokens"] + MARKER_TOKENS for row in images if "error" not in row)
     fits = num_ctx is None or whole < num_ctx
     data = {

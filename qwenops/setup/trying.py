@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from qwenops.errors import BadInput, PartMissing, QwenopsError
-from qwenops.model.picture import read_picture
+from qwenops.model.picture import SUFFIXES, read_picture, unfolded
 from qwenops.ollama.types import Progress, silent
 from qwenops.result import Result
 from qwenops.runtime.client import Client, Generation
@@ -23,7 +23,6 @@ FALLBACK_PROMPT: Final = "Describe what this picture shows."
 MOST_PAGES: Final = 200
 _PDF_DPI: Final = 200
 _MOST_PIXELS: Final = 20_000_000  # of a rendered page; a picture of 16384 tokens, the most anyone sets, has 17 million
-_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 _OTHER_SUFFIXES: Final = (".pdf", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".jxl")
 
 
@@ -160,7 +159,7 @@ def _answered(answer: Generation) -> dict[str, Any]:
 def _could_be_file(text: str) -> bool:
     path = Path(text)
     try:
-        return path.exists() or path.suffix.lower() in (*_SUFFIXES, *_OTHER_SUFFIXES)
+        return path.exists() or path.suffix.lower() in (*SUFFIXES, *_OTHER_SUFFIXES)
     except OSError:  # a prompt can be longer than any path
         return False
 
@@ -168,7 +167,7 @@ def _could_be_file(text: str) -> bool:
 def _pages(files: Sequence[Path]) -> tuple[list[Page], list[tuple[Path, QwenopsError]]]:
     pages: list[Page] = []
     refused: list[tuple[Path, QwenopsError]] = []
-    for path in _unfolded(files):
+    for path in unfolded(files, SUFFIXES | {".pdf"}):
         try:
             pages += _pages_of(path)
         except QwenopsError as e:
@@ -176,18 +175,6 @@ def _pages(files: Sequence[Path]) -> tuple[list[Page], list[tuple[Path, QwenopsE
         if len(pages) > MOST_PAGES:
             raise BadInput(f"{len(pages)} pages up to {path.name}, and {MOST_PAGES} are the most", do="give fewer")
     return pages, refused
-
-
-def _unfolded(files: Sequence[Path]) -> Iterator[Path]:
-    """The files, and of a folder the pictures and PDFs in it by name."""
-    for path in files:
-        if not path.is_dir():
-            yield path
-            continue
-        try:
-            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in (*_SUFFIXES, ".pdf"))
-        except OSError as e:
-            raise BadInput(f"{path} cannot be read: {e.strerror}", do=f"ls -ld {path}") from None
 
 
 def _pages_of(path: Path) -> list[Page]:

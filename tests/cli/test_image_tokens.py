@@ -72,3 +72,14 @@ def test_wrong_wishes_are_refused(page: Path, wrong: tuple[object, ...], said: s
     answer = qwenops("image-tokens", page, *wrong)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_folder_stands_for_the_pictures_in_it(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for name in ("b.png", "a.JPG", "notes.txt"):
+        Image.new("RGB", (640, 480)).save(folder / name, "PNG")
+    rows = qwenops("image-tokens", page, folder, "--json").data
+    assert [Path(row["file"]).name for row in rows] == ["page.png", "a.JPG", "b.png"]
+    (tmp_path / "empty").mkdir()
+    assert qwenops("image-tokens", tmp_path / "empty").code == 2
