@@ -52,23 +52,22 @@ def need(
     """
     if rung not in RUNGS:
         raise BadInput(f"{rung!r} is not a rung", do=f"--rung {'|'.join(r.replace(' ', '-') for r in RUNGS)}")
-    settings, lowered = _as_trained(model, settings)
+    lowered = _beyond_training(model, settings)
     settings, reserve_bytes, notes = _as_placed(model, settings, devices, runtime, reserve_bytes)
     answer = _from_rungs(model, settings, devices, host, runtime, rung, history, reserve_bytes)
     answer = _reserved_as_counted(answer, model, settings, devices)
     return settled(replace(answer, notes=(*lowered, *notes, *answer.notes)), model.architecture, devices, learned)
 
 
-def _as_trained(model: Model, settings: LoadSettings) -> tuple[LoadSettings, tuple[str, ...]]:
-    """The settings with the context that Ollama passes on: never more than the model was trained for.
+def _beyond_training(model: Model, settings: LoadSettings) -> tuple[str, ...]:
+    """A note where Ollama would pass on less context than is asked about; llama-server by itself takes any.
 
     server/sched.go (load) and llm/llama_server.go, Ollama v0.32.14.
     """
     trained = facts_of(model).train_ctx
     if settings.outputs == "library" or not 0 < trained < settings.num_ctx:
-        return settings, ()
-    note = f"the model was trained for {trained} tokens, and Ollama lowers num_ctx {settings.num_ctx} to that"
-    return replace(settings, num_ctx=trained), (note,)
+        return ()
+    return (f"the model was trained for {trained} tokens: Ollama lowers num_ctx {settings.num_ctx} to that",)
 
 
 def _reserved_as_counted(answer: Need, model: Model, settings: LoadSettings, devices: Sequence[Device]) -> Need:

@@ -67,6 +67,7 @@ def question_of(model: Model, settings: LoadSettings, runtime: Runtime, devices:
         load,
         num_ctx=settings.num_ctx,
         parallel=settings.parallel,
+        batch=min(settings.batch, settings.num_ctx * settings.parallel) if facts.pooling else load.batch,
         flash_attn=settings.flash_attn,
         kv_type=settings.kv_type_k if settings.kv_type_k == settings.kv_type_v else "",
     )
