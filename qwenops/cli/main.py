@@ -82,7 +82,7 @@ def cli(debug: bool) -> None:
     """Plan, register, verify and benchmark vision-language models on your own hardware.
 
     What qwenops says will fit, fits; what it says is best, was measured; and it never makes a second copy of your
-    weights. Start with: qwenops up MODEL.gguf --for ocr
+    weights. Start with: qwenops up qwen3-vl:8b --for ocr, or with a file of your own: qwenops up MODEL.gguf --for ocr
     """
 
 
