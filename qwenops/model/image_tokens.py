@@ -20,10 +20,6 @@ MAX_TOKENS = 4096
 MARKER_TOKENS = 2
 """Vision start and vision end, which stand around each image in the prompt and are counted with it."""
 
-OLLAMA_MIN_TOKENS = 1024
-"""What Ollama passes as --image-min-tokens (llm/llama_server.go, v0.32.14)."""
-OLLAMA_MIN_TOKENS_FOR = ("qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe")
-
 CELL_PIXELS: dict[str, int] = {
     "qwen2vl": 28,
     "qwen25vl": 28,

@@ -20,14 +20,13 @@ from qwenops.model.image_tokens import (
     MARKER_TOKENS,
     MAX_TOKENS,
     MIN_TOKENS,
-    OLLAMA_MIN_TOKENS,
-    OLLAMA_MIN_TOKENS_FOR,
     image_tokens,
 )
 from qwenops.model.types import Model
 from qwenops.ollama.drawing import CONSONANTS, DIGITS, VOWELS, word_png
 from qwenops.ollama.types import Progress, silent
 from qwenops.runtime.client import Client, Generation
+from qwenops.runtime.flags import image_limits
 from qwenops.runtime.names import checked_name
 from qwenops.runtime.types import Runtime
 from qwenops.runtime.wire import ServerRefused
@@ -134,11 +133,7 @@ def planned_tokens(
     """
     if model.architecture not in CELL_PIXELS:
         return None
-    least, told = MIN_TOKENS, (environment or {}).get("LLAMA_ARG_IMAGE_MIN_TOKENS", "")
-    if model.architecture in OLLAMA_MIN_TOKENS_FOR:
-        least = OLLAMA_MIN_TOKENS
-    elif told.isdigit():
-        least = max(1, int(told))
+    least = image_limits(model.architecture, environment or {})[0] or MIN_TOKENS
     size = image_tokens(width, height, model.architecture, min(least, most_tokens), most_tokens)
     return size.tokens + MARKER_TOKENS
 

@@ -10,6 +10,7 @@ from qwenops.errors import BadInput
 from qwenops.machine.twins import twin_of
 from qwenops.machine.types import Device, Host, Machine
 from qwenops.memory.types import KV_TYPES, KVType
+from qwenops.runtime.flags import image_cap
 from qwenops.units import human
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def ground(machine: Machine, runtime: Runtime | None) -> Ground:
         runtime=runtime if not machine.hypothetical else None,
         kv_type=_kv_type(usable),
         flash_attn=_flash_attn(usable),
-        image_cap=_number(environment.get("LLAMA_ARG_IMAGE_MAX_TOKENS")),
+        image_cap=image_cap(environment),
         environment=environment,
         evictable_bytes=evictable,
         notes=(*machine.notes, *(runtime.notes if runtime and not machine.hypothetical else ()), *notes),
@@ -107,7 +108,3 @@ def _flash_attn(runtime: Runtime | None) -> Literal["auto", "on", "off"]:
     if value in {"0", "false", "off"}:
         return "off"
     return "auto"
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.strip().isdigit() else None

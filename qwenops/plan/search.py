@@ -14,13 +14,13 @@ from qwenops.errors import BadInput
 from qwenops.machine.types import Kind
 from qwenops.memory.backends import backend_of
 from qwenops.memory.types import DeviceNeed, KVType, LoadSettings, Need
-from qwenops.model.image_tokens import OLLAMA_MIN_TOKENS, OLLAMA_MIN_TOKENS_FOR
 from qwenops.model.types import Model
 from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES, judge, pin_layers
 from qwenops.plan.ground import Ground
 from qwenops.plan.order import Merit, merit
 from qwenops.plan.profile import CONTEXT_STEP, Profile
 from qwenops.plan.types import Choice, Judged, Wish
+from qwenops.runtime.flags import IMAGE_MIN_TOKENS, IMAGE_MIN_TOKENS_ARCHITECTURES
 from qwenops.runtime.offload import offload_in_force
 
 # Prompt speed grows with the ubatch and so does the compute buffer; above 2048 llama.cpp gains nothing on one card.
@@ -245,13 +245,13 @@ def _image_cap(model: Model, scene: Scene) -> int:
     """
     wished, in_force = scene.wish.image_tokens, scene.ground.image_cap
     cap = wished or in_force or DEFAULT_IMAGE_CAP
-    if cap < OLLAMA_MIN_TOKENS and model.architecture in OLLAMA_MIN_TOKENS_FOR:
+    if cap < IMAGE_MIN_TOKENS and model.architecture in IMAGE_MIN_TOKENS_ARCHITECTURES:
         raise BadInput(
-            f"Ollama scales pictures for {model.architecture} up to {OLLAMA_MIN_TOKENS} tokens at least, and at most "
+            f"Ollama scales pictures for {model.architecture} up to {IMAGE_MIN_TOKENS} tokens at least, and at most "
             f"{cap} contradicts that: the model would not load",
-            do=f"--image-tokens {OLLAMA_MIN_TOKENS}"
+            do=f"--image-tokens {IMAGE_MIN_TOKENS}"
             if wished
-            else f"qwenops server write LLAMA_ARG_IMAGE_MAX_TOKENS={OLLAMA_MIN_TOKENS}",
+            else f"qwenops server write LLAMA_ARG_IMAGE_MAX_TOKENS={IMAGE_MIN_TOKENS}",
         )
     return cap
 

@@ -18,7 +18,7 @@ from qwenops.runtime.types import Backend
 
 # Without at least this many tokens for an image, grounding and counting fail (qwenVLServerArgs).
 IMAGE_MIN_TOKENS = 1024
-IMAGE_MIN_TOKENS_ARCHITECTURES = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe"})
+IMAGE_MIN_TOKENS_ARCHITECTURES = ("qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe")
 _NOT_GPU_BACKENDS = ("libggml-base", "ggml-base", "libggml-cpu", "ggml-cpu")
 
 
@@ -38,6 +38,25 @@ def server_flags(
     """
     load = resolve_load(model, options, environment, devices, system=system, os=os)
     return flags_of(load, model, options, listen=listen, os=os)
+
+
+def image_limits(architecture: str, environment: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """The least and the most tokens of a picture that llama-server is told; None where it is told nothing.
+
+    Ollama's own minimum is a flag, which comes before the environment.
+    """
+    least = IMAGE_MIN_TOKENS if architecture in IMAGE_MIN_TOKENS_ARCHITECTURES else None
+    return least or _tokens(environment, "MIN"), image_cap(environment)
+
+
+def image_cap(environment: Mapping[str, str]) -> int | None:
+    """The most tokens of a picture by the server's environment, or None."""
+    return _tokens(environment, "MAX")
+
+
+def _tokens(environment: Mapping[str, str], end: str) -> int | None:
+    text = environment.get(f"LLAMA_ARG_IMAGE_{end}_TOKENS", "").strip()
+    return int(text) or None if text.isdecimal() else None
 
 
 def flags_of(

@@ -14,14 +14,13 @@ from qwenops.model.image_tokens import (
     MARKER_TOKENS,
     MAX_TOKENS,
     MIN_TOKENS,
-    OLLAMA_MIN_TOKENS,
-    OLLAMA_MIN_TOKENS_FOR,
     cell_pixels,
     tokens_in_cells,
 )
 from qwenops.model.picture import Picture, read_picture, unfolded
 from qwenops.plan.profile import CONTEXT_STEP
 from qwenops.result import Result
+from qwenops.runtime.flags import IMAGE_MIN_TOKENS, IMAGE_MIN_TOKENS_ARCHITECTURES, image_limits
 from qwenops.setup.given import Given
 from qwenops.units import pad
 
@@ -91,18 +90,16 @@ def _rule(model: Given | None, family: str | None, least: int | None, most: int 
         architecture = FAMILIES[name]
         cell = CELL_PIXELS[architecture]
     if least is None or most is None:
-        served = _limits_in_force()
-        if least is None:
-            # Ollama passes its own minimum as a flag, which comes before the environment
-            least = OLLAMA_MIN_TOKENS if architecture in OLLAMA_MIN_TOKENS_FOR else served.get("MIN", MIN_TOKENS)
-        most = most or served.get("MAX", MAX_TOKENS)
+        served_least, served_most = _limits_in_force(architecture)
+        least = least or served_least or MIN_TOKENS
+        most = most or served_most or MAX_TOKENS
     if least > most:
         raise BadInput(
             f"pictures of at least {least} and at most {most} tokens contradict each other",
             do=(
                 f"--min-tokens {most}, or a larger --max-tokens",
-                f"(Ollama asks for at least {OLLAMA_MIN_TOKENS} of {', '.join(OLLAMA_MIN_TOKENS_FOR)}, and does not "
-                "load them under a smaller most)",
+                f"(Ollama asks for at least {IMAGE_MIN_TOKENS} of {', '.join(IMAGE_MIN_TOKENS_ARCHITECTURES)}, and "
+                "does not load them under a smaller most)",
             ),
         )
     return Rule(name, cell, least, most)
@@ -135,15 +132,12 @@ def _of_model(given: Given) -> tuple[str, str, int]:
     return model.name, model.architecture, cell_pixels(projector)
 
 
-def _limits_in_force() -> dict[str, int]:
-    """MIN and MAX tokens of a picture, where the environment of the Ollama server in sight says them."""
+def _limits_in_force(architecture: str) -> tuple[int | None, int | None]:
+    """The limits that the Ollama server in sight passes on for an architecture."""
     from qwenops.setup.answers import look_around
 
     _, runtime = look_around(None, probe_devices=False)
-    said = (
-        {end: runtime.environment.get(f"LLAMA_ARG_IMAGE_{end}_TOKENS", "") for end in ("MIN", "MAX")} if runtime else {}
-    )
-    return {end: int(text) for end, text in said.items() if text.isdecimal() and int(text)}
+    return image_limits(architecture, runtime.environment if runtime else {})
 
 
 def _row(path: Path, rule: Rule, dpi: float | None) -> dict[str, Any]:

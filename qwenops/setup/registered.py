@@ -11,8 +11,10 @@ from typing import Any
 from qwenops.errors import QwenopsError
 from qwenops.machine.types import Machine
 from qwenops.memory.types import LoadSettings, Need
+from qwenops.model.image_tokens import MAX_TOKENS
 from qwenops.model.types import Model
 from qwenops.plan.ground import Ground, ground
+from qwenops.runtime.flags import image_cap
 from qwenops.runtime.names import checked_name
 from qwenops.runtime.store import DRAFT, MODEL, PROJECTOR, Manifest, blob_path, list_manifests, read_params
 from qwenops.runtime.types import Runtime, Store
@@ -63,7 +65,6 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
         layers = 0
     elif options.num_gpu >= facts_of(one.model).layers:
         layers = "all"
-    cap = runtime.environment.get("LLAMA_ARG_IMAGE_MAX_TOKENS", "")
     offload = offload_in_force(runtime.environment)
     return LoadSettings(
         num_ctx=load.num_ctx,
@@ -74,7 +75,7 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
         kv_type_v=kv,
         flash_attn=load.flash_attn,
         gpu_layers=layers,
-        image_tokens=int(cap) if cap.isdigit() else 4096,
+        image_tokens=image_cap(runtime.environment) or MAX_TOKENS,
         projector_device="cpu" if load.projector_on_cpu else "gpu",
         n_cpu_moe=offload.n_cpu_moe,
         tensor_split=offload.tensor_split,

@@ -82,14 +82,14 @@ def server_write_result(pairs: tuple[str, ...], form: str | None, output: Path |
 
 def _harm(settings: Mapping[str, str]) -> tuple[str, ...]:
     """What settings would do that nobody wants."""
-    from qwenops.model.image_tokens import OLLAMA_MIN_TOKENS, OLLAMA_MIN_TOKENS_FOR
+    from qwenops.runtime.flags import IMAGE_MIN_TOKENS, IMAGE_MIN_TOKENS_ARCHITECTURES, image_cap
 
-    cap = settings.get("LLAMA_ARG_IMAGE_MAX_TOKENS", "")
-    if cap.isdecimal() and int(cap) < OLLAMA_MIN_TOKENS:
-        families = ", ".join(OLLAMA_MIN_TOKENS_FOR)
+    cap = image_cap(settings)
+    if cap is not None and cap < IMAGE_MIN_TOKENS:
+        families = ", ".join(IMAGE_MIN_TOKENS_ARCHITECTURES)
         return (
             f"with at most {cap} tokens a picture, models of {families} do not load: Ollama asks for at least "
-            f"{OLLAMA_MIN_TOKENS} there",
+            f"{IMAGE_MIN_TOKENS} there",
         )
     return ()
 
