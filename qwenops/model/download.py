@@ -92,15 +92,21 @@ class _Counter:
             self.progress(what, self.done, self.total)
 
 
-def bring(model: Model, *, offline: bool = False, progress: Progress = lambda *_: None) -> Brought:
+def bring(
+    model: Model,
+    *,
+    pieces: Sequence[Piece] | None = None,
+    offline: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Brought:
     """Every file of a model that is on the hub, and of its projector, in the library's cache; nothing else of the repo.
 
-    What is there already is not fetched again; what broke off goes on where it did. Raises BadInput for a model that
-    is not on the hub, PartMissing where the hub is out of reach, wants a login, or the disk is too small, CheckFailed
-    where what came is not what the hub has listed.
+    What is there already is not fetched again; what broke off goes on where it did. `pieces` are those of pieces_of,
+    where they were asked for before. Raises BadInput for a model that is not on the hub, PartMissing where the hub is
+    out of reach, wants a login, or the disk is too small, CheckFailed where what came is not what the hub has listed.
     """
     offline = offline or hub.hub_offline()
-    pieces = pieces_of(model, offline=offline)
+    pieces = pieces_of(model, offline=offline) if pieces is None else pieces
     missing = [p for p in pieces if not offline and p.sha256 and p.remote.size_bytes and not is_here(p)]
     _check_disk(missing)
     fetched = _fetch(missing, progress) if missing else 0
@@ -123,17 +129,18 @@ def bring(model: Model, *, offline: bool = False, progress: Progress = lambda *_
     return Brought(here, hashed, listed, fetched)
 
 
-def missing_bytes(model: Model, *, offline: bool = False) -> int:
-    """How much of a model would have to be fetched."""
-    offline = offline or hub.hub_offline()
-    return sum(_left(p) for p in pieces_of(model, offline=offline) if not is_here(p))
+def missing_bytes(pieces: Sequence[Piece]) -> int:
+    """How much of some files would have to be fetched."""
+    return sum(_left(p) for p in pieces if not is_here(p))
 
 
 def pieces_of(model: Model, *, offline: bool = False) -> tuple[Piece, ...]:
     """The files of a model on the hub: its shards in order, then its projector.
 
-    Raises BadInput where it is elsewhere.
+    Asks each repository once. Raises BadInput where a file is elsewhere.
     """
+    offline = offline or hub.hub_offline()
+    listings: dict[tuple[str, str | None], dict[str, hub.HubFile]] = {}
     sources = [(model.remote, False)]
     if model.projector and (model.projector.remote or not model.remote):
         sources.append((model.projector.remote, True))
@@ -144,7 +151,10 @@ def pieces_of(model: Model, *, offline: bool = False) -> tuple[Piece, ...]:
 
             raise BadInput(f"{source or model.source} is not on the hub", do=download(source) if source else ())
         reference = hub.parse_hub(source)
-        files = {f.path: f for f in hub.list_files(reference, offline=offline)}
+        key = (reference.repo, reference.revision)
+        if key not in listings:
+            listings[key] = {f.path: f for f in hub.list_files(reference, offline=offline)}
+        files = listings[key]
         where = PurePosixPath(reference.wanted)
         for name in shard_names(where.name):
             path = str(where.with_name(name))

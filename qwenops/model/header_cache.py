@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,21 @@ def find_listing(url: str) -> Any | None:
         return json.loads((_place(url) / _LISTING).read_text("utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def listing(url: str, what: str, ask: Callable[[], Any], *, offline: bool) -> Any:
+    """A listing as `ask` gives it, which is kept; with `offline` the one that was kept before.
+
+    Raises PartMissing where nothing was.
+    """
+    if not offline:
+        asked = ask()
+        keep_listing(url, asked)
+        return asked
+    kept = find_listing(url)
+    if kept is None:
+        raise PartMissing(f"{what} was not read before, and the network is not to be used", do="without --offline")
+    return kept
 
 
 def keep_listing(url: str, listing: Any) -> None:

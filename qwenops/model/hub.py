@@ -122,16 +122,8 @@ def list_files(reference: HubReference, *, offline: bool, limits: Limits | None 
     """The GGUF files of a repository, by one request. Raises BadInput or PartMissing, saying what stands in the way."""
     at = f"/revision/{quote(reference.revision, safe='')}" if reference.revision else ""
     url = f"{endpoint()}/api/models/{reference.repo}{at}?blobs=true"
-    if offline:
-        listing = header_cache.find_listing(url)
-        if listing is None:
-            raise PartMissing(
-                f"{reference} was not read before, and the network is not to be used", do="without --offline"
-            )
-    else:
-        listing = _ask(url, reference, limits)
-        header_cache.keep_listing(url, listing)
-    return tuple(HubFile(*row) for row in listing)
+    rows = header_cache.listing(url, str(reference), lambda: _ask(url, reference, limits), offline=offline)
+    return tuple(HubFile(*row) for row in rows)
 
 
 def _ask(url: str, reference: HubReference, limits: Limits | None) -> list[list[Any]]:

@@ -42,15 +42,7 @@ def registry_files(
     reference = f"ollama:{name.short}"
     base = f"{registry_of(name)}/v2/{name.namespace}/{name.model}"
     url = f"{base}/manifests/{name.tag}"
-    if offline:
-        layers = header_cache.find_listing(url)
-        if layers is None:
-            raise PartMissing(
-                f"{reference} was not read before, and the network is not to be used", do="without --offline"
-            )
-    else:
-        layers = _layers(url, reference, limits)
-        header_cache.keep_listing(url, layers)
+    layers = header_cache.listing(url, reference, lambda: _layers(url, reference, limits), offline=offline)
     models = [row for row in layers if row[0] == "model"]
     projectors = [row for row in layers if row[0] == "projector"]
     if not models:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwenops.errors import BadInput, CheckFailed, PartMissing
 from qwenops.model.types import Model
@@ -14,20 +14,33 @@ from qwenops.plan.types import Judged, Plan
 from qwenops.runtime.types import Runtime
 from qwenops.units import human
 
+if TYPE_CHECKING:
+    from qwenops.model.hub_cache import Piece
 
-def would_bring(made: Plan, *, offline: bool) -> dict[str, Any] | None:
+
+def pieces_away(made: Plan, *, offline: bool) -> tuple[Piece, ...]:
+    """The files of the chosen model that are on the hub, by one listing a repository; none where all of it is here."""
+    chosen = made.chosen
+    if chosen is None or not _is_away(chosen.choice.model):
+        return ()
+    from qwenops.model.download import pieces_of
+
+    return pieces_of(chosen.choice.model, offline=offline)
+
+
+def would_bring(pieces: Sequence[Piece]) -> dict[str, Any] | None:
     """What bring_chosen would fetch; None where everything is here."""
+    if not pieces:
+        return None
     from qwenops.model.download import missing_bytes
     from qwenops.model.hub_cache import cache_folder
 
-    chosen = made.chosen
-    if chosen is None or not _is_away(chosen.choice.model):
-        return None
-    wanted = missing_bytes(chosen.choice.model, offline=offline)
-    return {"bytes": wanted, "fetched": False, "into": str(cache_folder())}
+    return {"bytes": missing_bytes(pieces), "fetched": False, "into": str(cache_folder())}
 
 
-def foresee(made: Plan, name: str, runtime: Runtime, *, via: str, replacing: bool, offline: bool) -> tuple[str, ...]:
+def foresee(
+    made: Plan, pieces: Sequence[Piece], name: str, runtime: Runtime, *, via: str, replacing: bool
+) -> tuple[str, ...]:
     """What would stop the registration after a long download stops it before: raises what `register` would.
 
     Returns notes: where the store is on another disk, no link can be made and a copy will be.
@@ -38,7 +51,7 @@ def foresee(made: Plan, name: str, runtime: Runtime, *, via: str, replacing: boo
     from qwenops.runtime.names import checked_name
 
     chosen, store = made.chosen, runtime.store
-    if chosen is None or not _is_away(chosen.choice.model) or not missing_bytes(chosen.choice.model, offline=offline):
+    if chosen is None or not missing_bytes(pieces):
         return ()
     model = chosen.choice.model
     if len(model.shards) > 1 and via != "api":
@@ -82,7 +95,7 @@ def as_downloaded(made: Plan) -> Plan:
 
 
 def bring_chosen(
-    made: Plan, *, offline: bool, say: Callable[[str], None], progress: Progress
+    made: Plan, pieces: Sequence[Piece], *, offline: bool, say: Callable[[str], None], progress: Progress
 ) -> tuple[Plan, dict[str, Any] | None]:
     """The plan with its chosen model here, and what was fetched; nothing of the other variants is.
 
@@ -94,13 +107,13 @@ def bring_chosen(
     from qwenops.ollama.digest import digest_file, remember
 
     chosen = made.chosen
-    if chosen is None or not _is_away(chosen.choice.model):
+    if chosen is None or not pieces:
         return made, None
     model = chosen.choice.model
-    wanted = missing_bytes(model, offline=offline)
+    wanted = missing_bytes(pieces)
     if wanted and not offline:
         say(f"downloading {human(wanted)}: {model.source}, into {cache_folder()}")
-    brought = bring(model, offline=offline, progress=progress)
+    brought = bring(model, pieces=pieces, offline=offline, progress=progress)
     for path, sha256 in brought.sha256.items():
         remember(Path(path).resolve(), sha256)
     for path, sha256 in brought.listed.items():

@@ -21,7 +21,7 @@ from qwenops.runtime.names import checked_name
 from qwenops.runtime.silence import server_down
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
-from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, would_bring
+from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
 from qwenops.setup.modelfiles import modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
@@ -76,12 +76,13 @@ def up_result(
     check_server_knows(made.chosen.choice.model, runtime)
     offline = bool(options.pins.get("offline"))
     name = options.name or default_name(made.chosen, options.task)
-    foreseen = foresee(made, name, runtime, via=options.via, replacing=options.replace, offline=offline)
+    pieces = pieces_away(made, offline=offline)
+    foreseen = foresee(made, pieces, name, runtime, via=options.via, replacing=options.replace)
     for note in foreseen:
         say(note)
-    brought = would_bring(made, offline=offline) if options.dry_run else None
+    brought = would_bring(pieces) if options.dry_run else None
     if not options.dry_run:
-        made, brought = bring_chosen(made, offline=offline, say=say, progress=progress)
+        made, brought = bring_chosen(made, pieces, offline=offline, say=say, progress=progress)
     assert made.chosen is not None
     written = as_downloaded(made)
     text = modelfile_text(written, mode=options.mode, system=options.system, template=options.template)

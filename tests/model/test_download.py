@@ -84,7 +84,7 @@ def test_what_is_here_is_not_fetched_again(small_hub: Web, cdn: Web) -> None:
     assert again.fetched_bytes == 0
     assert sent(cdn) == before
     assert again.model.path == first.model.path
-    assert missing_bytes(model) == 0
+    assert missing_bytes(pieces_of(model)) == 0
 
 
 def test_what_another_tool_brought_is_taken(small_hub: Web, cdn: Web) -> None:
@@ -368,7 +368,7 @@ def test_a_listing_without_sizes_is_enough(small_hub: Web, cdn: Web, files: dict
     small_hub.json(page, listing)
     brought = bring(model_of())
     assert digest(brought.model.path) == digest(files["Small-Q8_0.gguf"])
-    assert missing_bytes(model_of()) == 0
+    assert missing_bytes(pieces_of(model_of())) == 0
 
 
 def test_a_projector_of_any_name_comes_too(small_hub: Web, cdn: Web, files: dict[str, Path]) -> None:
@@ -398,7 +398,7 @@ def test_the_environments_word_for_offline_holds_for_downloads_too(
     asked = len(small_hub.requests) + len(cdn.requests)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert bring(model).fetched_bytes == 0
-    assert missing_bytes(model) == 0
+    assert missing_bytes(pieces_of(model)) == 0
     assert len(small_hub.requests) + len(cdn.requests) == asked
 
 

@@ -15,7 +15,7 @@ from qwenops.ollama.register import register
 from qwenops.plan.types import Plan
 from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan
-from qwenops.setup.bring import as_downloaded, bring_chosen, foresee
+from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away
 from qwenops.setup.modelfiles import modelfile_text
 from tests.ollama.support import minimal_gguf, small_disk, spec_for, store_alone
 from tests.support.gguf_bytes import write_gguf
@@ -55,8 +55,14 @@ def planned() -> Plan:
     return made
 
 
+def brought(made: Plan) -> tuple[Plan, dict[str, Any] | None]:
+    pieces = pieces_away(made, offline=False)
+    return bring_chosen(made, pieces, offline=False, say=lambda _: None, progress=lambda *_: None)
+
+
 def foreseen(made: Plan, runtime: Runtime, **rest: Any) -> tuple[str, ...]:
-    return foresee(made, "eyes", runtime, **{"via": "auto", "replacing": False, "offline": False, **rest})
+    pieces = pieces_away(made, offline=False)
+    return foresee(made, pieces, "eyes", runtime, **{"via": "auto", "replacing": False, **rest})
 
 
 def test_a_name_that_is_somebody_elses_is_refused_before_the_download(hub: Web, store: Runtime, tmp_path: Path) -> None:
@@ -102,12 +108,12 @@ def test_a_modelfile_that_is_only_shown_names_the_files_and_no_headers_of_ours(h
 
 
 def test_what_was_here_before_is_compared_with_the_hubs_digest(hub: Web, tmp_path: Path) -> None:
-    made, entry = bring_chosen(planned(), offline=False, say=lambda _: None, progress=lambda *_: None)
+    made, entry = brought(planned())
     assert entry is not None
     assert entry["fetched"]
     assert made.chosen is not None
     blob = made.chosen.choice.model.path.resolve()
-    again, entry = bring_chosen(planned(), offline=False, say=lambda _: None, progress=lambda *_: None)
+    again, entry = brought(planned())
     assert again.chosen is not None
     assert entry is not None
     assert not entry["fetched"]
@@ -115,4 +121,4 @@ def test_what_was_here_before_is_compared_with_the_hubs_digest(hub: Web, tmp_pat
         file.seek(-1, os.SEEK_END)
         file.write(b"x")
     with pytest.raises(CheckFailed, match="is not what the hub has"):
-        bring_chosen(planned(), offline=False, say=lambda _: None, progress=lambda *_: None)
+        brought(planned())
