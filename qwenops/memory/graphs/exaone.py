@@ -5,8 +5,8 @@ As in src/models/exaone4.cpp and exaone-moe.cpp of llama.cpp b10434.
 
 from __future__ import annotations
 
-from qwenops.memory import tensor as tf
 from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.variants import NormsBehind
 from qwenops.memory.tensor import Tensor
 
 
@@ -25,14 +25,5 @@ class ExaoneMoe(Decoder):
         return "shares sum to one" in self.shape.extras
 
 
-class Exaone4(ExaoneMoe):
-    """Dense, with norms behind each part and none before."""
-
-    def _pass(self, current: Tensor, *, last: bool) -> Tensor:
-        residual = current
-        current = self._mix(current)
-        if last:
-            current, residual = self._wanted(current, residual)
-        joined = tf.add(self._norm(current, f"blk.{self.layer}.post_attention_norm.weight"), residual)
-        fed = self._norm(self._feed_forward(joined), f"blk.{self.layer}.post_ffw_norm.weight", pinned=False)
-        return tf.add(fed, joined)
+class Exaone4(NormsBehind, ExaoneMoe):
+    """Dense."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.graphs.decoder import Decoder
+from qwenops.memory.graphs.variants import NormsBehind
 from qwenops.memory.tensor import Tensor
 
 
@@ -27,14 +28,5 @@ class Olmoe(Decoder):
         return False
 
 
-class Olmo2(Olmoe):
-    """Dense, with norms behind each part and none before; OLMo 3 has a window in three blocks of four."""
-
-    def _pass(self, current: Tensor, *, last: bool) -> Tensor:
-        residual = current
-        current = self._mix(current)
-        if last:
-            current, residual = self._wanted(current, residual)
-        joined = tf.add(self._norm(current, f"blk.{self.layer}.post_attention_norm.weight"), residual)
-        fed = self._norm(self._feed_forward(joined), f"blk.{self.layer}.post_ffw_norm.weight", pinned=False)
-        return tf.add(fed, joined)
+class Olmo2(NormsBehind, Olmoe):
+    """Dense; OLMo 3 has a window in three blocks of four."""

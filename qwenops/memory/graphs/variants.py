@@ -13,6 +13,19 @@ from qwenops.memory.tensor import Tensor
 _NO_ROPE_STEP = 4  # n_no_rope_layer_step of smollm3
 
 
+class NormsBehind(Decoder):
+    """OLMo 2, EXAONE 4: norms behind each part and none before."""
+
+    def _pass(self, current: Tensor, *, last: bool) -> Tensor:
+        residual = current
+        current = self._mix(current)
+        if last:
+            current, residual = self._wanted(current, residual)
+        joined = tf.add(self._norm(current, f"blk.{self.layer}.post_attention_norm.weight"), residual)
+        fed = self._norm(self._feed_forward(joined), f"blk.{self.layer}.post_ffw_norm.weight", pinned=False)
+        return tf.add(fed, joined)
+
+
 class LayerNorm(Decoder):
     """StarCoder 2: norms that also take the mean off."""
 
