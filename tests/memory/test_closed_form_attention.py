@@ -6,12 +6,8 @@ experts or vocabulary to what the software GPU can hold.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,39 +15,21 @@ from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.graphs import KNOWN
 from qwenops.memory.kv import CELL_PADDING
-from qwenops.memory.types import LoadSettings, Need
+from qwenops.memory.types import LoadSettings
 from qwenops.units import GIB, MIB, pad
+from tests.support.recorded import LOG_ROUNDING, SOFTWARE, Row, need_of, recorded, row_name
 from tests.support.shapes import TEXT, text_model
 
-RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recorded_attention.json").read_text())["loads"]
-SOFTWARE = Device("Vulkan0", "vulkan", "llvmpipe (LLVM 15.0.6, 256 bits)", 2048 * MIB, 2048 * MIB, source="runtime")
+RECORDED = recorded("attention")
 CARD = (Device("CUDA0", "cuda", "a card", 80 * GIB, 80 * GIB, source="runtime"),)
-LOG_ROUNDING = 0.011  # the log has two digits, and names each cache of its own
 F16_BYTES = 2
 UNNAMED_WINDOWS = {"exaone4": 4096, "llama4": 8192}  # where files leave it to the runtime
 
 
-def _name(row: dict[str, Any]) -> str:
-    changed = " ".join(f"{k}={v}" for k, v in row["settings"].items())
-    return f"{row['shape']} {row['quant']} {changed}".strip()
-
-
-@cache
-def _need_of(text: str) -> Need:
-    row = json.loads(text)
-    settings = replace(LoadSettings(), **row["settings"])
-    reserve = {"Vulkan0": (row["target_mib"] or 0) * MIB}
-    return closed_form(text_model(TEXT[row["shape"]], row["quant"]), settings, (SOFTWARE,), reserve_bytes=reserve)
-
-
-def _need(row: dict[str, Any]) -> Need:
-    return _need_of(json.dumps(row, sort_keys=True))
-
-
-@pytest.mark.parametrize("row", RECORDED, ids=_name)
-def test_each_buffer_is_as_large_as_the_server_made_it(row: dict[str, Any]) -> None:
-    need = _need(row)
-    device, logged = need.devices[0], row["devices"]
+@pytest.mark.parametrize("row", RECORDED, ids=row_name)
+def test_each_buffer_is_as_large_as_the_server_made_it(row: Row) -> None:
+    need = need_of(row)
+    device, logged = need.devices[0], row["devices"]  # the log names each of two caches: two roundings
     assert device.weights_bytes / MIB == pytest.approx(logged.get("Vulkan0 model", 0), abs=LOG_ROUNDING)
     assert device.kv_bytes / MIB == pytest.approx(logged.get("Vulkan0 KV", 0), abs=2 * LOG_ROUNDING)
     assert device.compute_bytes / MIB == pytest.approx(logged.get("Vulkan0 compute", 0), abs=LOG_ROUNDING)
@@ -59,9 +37,9 @@ def test_each_buffer_is_as_large_as_the_server_made_it(row: dict[str, Any]) -> N
     assert need.host.compute_bytes / MIB == pytest.approx(logged.get("Vulkan_Host compute", 0), abs=LOG_ROUNDING)
 
 
-@pytest.mark.parametrize("row", [r for r in RECORDED if r["settings"].get("gpu_layers") == "auto"], ids=_name)
-def test_auto_places_as_many_layers_as_the_server_did(row: dict[str, Any]) -> None:
-    assert _need(row).layers.on_device == row["layers"]
+@pytest.mark.parametrize("row", [r for r in RECORDED if r["settings"].get("gpu_layers") == "auto"], ids=row_name)
+def test_auto_places_as_many_layers_as_the_server_did(row: Row) -> None:
+    assert need_of(row).layers.on_device == row["layers"]
 
 
 # Recorded with the software device listed twice (GGML_VK_VISIBLE_DEVICES=0,0): weights, cache and compute of both

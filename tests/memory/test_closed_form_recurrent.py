@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,43 +10,20 @@ from qwenops.machine.types import Device, Kind
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.graphs import KNOWN
 from qwenops.memory.graphs.recurrent_families import RECURRENT as GRAPHS
-from qwenops.memory.types import LoadSettings, Need
-from qwenops.units import GIB, MIB
+from qwenops.memory.types import LoadSettings
+from qwenops.units import GIB
 from tests.support.dims_recurrent import RECURRENT
+from tests.support.recorded import LOG_ROUNDING, SOFTWARE, Row, buffers_mib, logged_mib, need_of, recorded, row_name
 from tests.support.shapes import TEXT, text_model
 
-# recorded from the server that Ollama ships (b10434), as scripts/record_loads.py does it
-RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recorded_recurrent.json").read_text())["loads"]
-SOFTWARE = Device("Vulkan0", "vulkan", "llvmpipe (LLVM 15.0.6, 256 bits)", 2048 * MIB, 2048 * MIB, source="runtime")
-LOG_ROUNDING = 0.011  # the log has two digits
+RECORDED = recorded("recurrent")
 REPLAYED = sorted(name for name, dims in RECURRENT.items() if dims.architecture in GRAPHS)
 FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['shape']} {row['quant']} " + " ".join(f"{k}={v}" for k, v in row["settings"].items())
-
-
-@cache
-def _need_of(shape: str, quant: str, changed: str) -> Need:
-    return closed_form(text_model(TEXT[shape], quant), replace(LoadSettings(), **json.loads(changed)), (SOFTWARE,))
-
-
-@pytest.mark.parametrize("row", RECORDED, ids=_name)
-def test_each_buffer_is_as_large_as_the_server_made_it(row: dict[str, Any]) -> None:
-    need = _need_of(row["shape"], row["quant"], json.dumps(row["settings"]))
-    device, host, logged = need.devices[0], need.host, row["devices"]
-    ours = {
-        "Vulkan0 model": device.weights_bytes,
-        "Vulkan0 KV": device.kv_bytes,
-        "Vulkan0 RS": device.state_bytes,
-        "Vulkan0 compute": device.compute_bytes,
-        "CPU KV": host.kv_bytes,
-        "CPU RS": host.state_bytes,
-        "Vulkan_Host compute": host.compute_bytes,
-    }
-    for buffer, size in ours.items():
-        assert size / MIB == pytest.approx(logged.get(buffer, 0), abs=LOG_ROUNDING), buffer
+@pytest.mark.parametrize("row", RECORDED, ids=row_name)
+def test_each_buffer_is_as_large_as_the_server_made_it(row: Row) -> None:
+    assert buffers_mib(need_of(row)) == pytest.approx(logged_mib(row), abs=LOG_ROUNDING)
 
 
 @pytest.mark.parametrize("architecture", sorted(GRAPHS))

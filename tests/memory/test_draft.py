@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +14,11 @@ from qwenops.memory.probe import probe
 from qwenops.memory.probe_log import LoadLines
 from qwenops.memory.types import HostNeed, LoadSettings, Need
 from qwenops.model.read import read_model
-from qwenops.runtime.devices import list_devices
-from qwenops.runtime.types import Runtime
 from qwenops.units import GIB, MIB
 from tests.support.dims import Dims
 from tests.support.gguf_bytes import write_gguf
-from tests.support.parts import layout, software_gpu_environment
 from tests.support.real_load import real_load
+from tests.support.runtime import software_runtime
 from tests.support.shapes import TEXT, text_metadata, text_model, text_tensors, write_text
 
 SOFTWARE = Device("Vulkan0", "vulkan", "llvmpipe", 2 * GIB, 2 * GIB, source="runtime")
@@ -94,22 +91,13 @@ def test_a_real_load_with_the_draft_head_takes_what_was_predicted(
 def test_the_runtime_says_the_same_of_a_draft_as_the_formula(
     settings: LoadSettings, apart: bool, tmp_path: Path
 ) -> None:
-    environment = software_gpu_environment()
-    devices, backends, _ = list_devices(layout().llama_server, {**os.environ, **environment})
-    runtime = Runtime(
-        place="local",
-        url="http://127.0.0.1:11434",
-        llama_server_path=layout().llama_server,
-        devices=devices,
-        backends=backends,
-        environment=environment,
-    )
+    runtime = software_runtime()
     dims = HEADS["small"]
     if apart:
         settings = replace(settings, draft_model=str(_head_alone(tmp_path / "head.gguf", dims)))
         dims = replace(dims, draft_layers=0)
     model = read_model(write_text(tmp_path / "m.gguf", dims))
-    asked, formula = probe(model, settings, runtime), closed_form(model, settings, devices)
+    asked, formula = probe(model, settings, runtime), closed_form(model, settings, runtime.devices)
     assert asked.sources["draft"] == "runtime"
     assert asked.devices[0].draft_bytes == pytest.approx(formula.devices[0].draft_bytes, abs=LOG_ROUNDING * MIB)
     # of a draft model's weights the table on the host has whole MiB

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,10 @@ from qwenops.memory.probe import probe
 from qwenops.memory.reserve import devices_in_use
 from qwenops.memory.types import LoadSettings
 from qwenops.model.read import read_model
-from qwenops.runtime.devices import list_devices
-from qwenops.runtime.types import Runtime
 from qwenops.units import GIB, MIB
 from tests.support.dims import Dims
-from tests.support.parts import layout, software_gpu_environment
 from tests.support.real_load import real_load
+from tests.support.runtime import software_runtime
 from tests.support.shapes import TEXT, VISION, text_model, vision_projector, write_text
 
 SOFTWARE = Device("Vulkan0", "vulkan", "llvmpipe", 2 * GIB, 2 * GIB, source="runtime")
@@ -213,18 +210,11 @@ def test_the_runtime_is_asked_with_the_settings_and_not_with_its_servers(
     shape: str, settings: LoadSettings, devices: int, tmp_path: Path
 ) -> None:
     shown = {"GGML_VK_VISIBLE_DEVICES": ",".join(["0"] * devices), "OLLAMA_SCHED_SPREAD": "1"}
-    environment = {**software_gpu_environment(), **shown}
-    listed, backends, _ = list_devices(layout().llama_server, {**os.environ, **environment})
-    runtime = Runtime(
-        place="local",
-        url="http://127.0.0.1:11434",
-        llama_server_path=layout().llama_server,
-        devices=listed,
-        backends=backends,
-        environment={**environment, "LLAMA_ARG_N_CPU_MOE": "7", "LLAMA_ARG_TENSOR_SPLIT": "1,1"},
-    )
+    runtime = software_runtime(**shown)
+    in_force = {"LLAMA_ARG_N_CPU_MOE": "7", "LLAMA_ARG_TENSOR_SPLIT": "1,1"}
+    runtime = replace(runtime, environment={**runtime.environment, **in_force})
     model = read_model(write_text(tmp_path / f"{shape}.gguf", MOE[shape]))
-    asked, formula = probe(model, settings, runtime), closed_form(model, settings, listed)
+    asked, formula = probe(model, settings, runtime), closed_form(model, settings, runtime.devices)
     assert asked.layers == formula.layers
     for one, other in zip(asked.devices, formula.devices, strict=True):
         for part, _kind in PARTS:

@@ -25,9 +25,9 @@ from qwenops.memory.types import Layers, LoadSettings, Need
 from qwenops.model.gguf_header import read_header
 from qwenops.model.read import read_model
 from qwenops.model.types import Model
-from qwenops.runtime.devices import list_devices
 from qwenops.runtime.types import Runtime
 from tests.support.parts import layout, software_gpu_environment
+from tests.support.runtime import software_runtime
 from tests.support.shapes import TEXT, write_text
 from tests.support.tiny import TinyModel
 
@@ -38,16 +38,7 @@ real = [pytest.mark.server, pytest.mark.vulkan]
 @pytest.fixture(scope="module")
 def runtime() -> Runtime:
     """The real llama-server with the software GPU, as found beside an Ollama."""
-    environment = software_gpu_environment()
-    devices, backends, _ = list_devices(layout().llama_server, {**os.environ, **environment})
-    return Runtime(
-        place="local",
-        url="http://127.0.0.1:11434",
-        llama_server_path=layout().llama_server,
-        devices=devices,
-        backends=backends,
-        environment=environment,
-    )
+    return software_runtime()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,11 +15,9 @@ from qwenops.memory.probe import probe
 from qwenops.memory.types import LoadSettings
 from qwenops.model.read import read_model
 from qwenops.model.reference import SCHEMES
-from qwenops.runtime.devices import list_devices
-from qwenops.runtime.types import Runtime
 from qwenops.setup.given import must_be_here, only_one, variants
 from tests.support.cli import qwenops
-from tests.support.parts import layout, software_gpu_environment
+from tests.support.runtime import software_runtime
 from tests.support.shapes import TEXT, VISION, write_text, write_vision
 from tests.support.tiny import TinyModel
 from tests.support.web import Web, serving
@@ -139,16 +136,7 @@ def test_a_path_that_is_not_there_is_answered_with_sense(typed: str, hint: str) 
 def test_the_runtime_is_asked_about_a_model_that_is_not_here(
     tiny_qwen3vl: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = software_gpu_environment()
-    devices, backends, _ = list_devices(layout().llama_server, {**os.environ, **environment})
-    runtime = Runtime(
-        place="local",
-        url="http://127.0.0.1:11434",
-        llama_server_path=layout().llama_server,
-        devices=devices,
-        backends=backends,
-        environment=environment,
-    )
+    runtime = software_runtime()
     settings = LoadSettings(num_ctx=2048)
     here = read_model(tiny_qwen3vl.model)
     assert here.projector

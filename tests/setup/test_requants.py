@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,10 @@ from qwenops.model.quant_mixes import MIXES
 from qwenops.model.quantizer import Recipe
 from qwenops.model.read import read_model, read_variants
 from qwenops.model.requant import Requantizer, keep_header
-from qwenops.runtime.devices import list_devices
-from qwenops.runtime.types import Runtime
 from qwenops.setup.requants import in_quant
 from tests.support.cli import qwenops
-from tests.support.parts import layout, software_gpu_environment
 from tests.support.quantize import really
+from tests.support.runtime import software_runtime
 from tests.support.shapes import TEXT, write_text
 from tests.support.tiny import TinyModel
 from tests.support.web import serving
@@ -106,16 +103,7 @@ def test_a_quant_that_is_there_is_taken_as_it_is_and_another_is_made_of_the_best
 def test_the_runtime_says_the_same_of_the_ghost_of_a_variant_and_of_the_file_that_is_then_made(
     quant: str, tmp_path: Path, tiny_qwen35: TinyModel, llama_quantize: Path
 ) -> None:
-    environment = software_gpu_environment()
-    devices, backends, _ = list_devices(layout().llama_server, {**os.environ, **environment})
-    runtime = Runtime(
-        place="local",
-        url="http://127.0.0.1:11434",
-        llama_server_path=layout().llama_server,
-        devices=devices,
-        backends=backends,
-        environment=environment,
-    )
+    runtime = software_runtime()
     source = read_model(tiny_qwen35.model, None)
     variant = Requantizer(source).variant(Recipe(quant))
     before = probe(keep_header(variant, source), LoadSettings(num_ctx=2048), runtime)
