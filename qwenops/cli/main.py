@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("list_", "List the models in the store, and whether their files are still true."),
     "show": ("show", "Show one model: settings, files, links."),
     "remove": ("remove", "Remove models from Ollama; your own files stay."),
+    "gc": ("gc", "Take away what nobody needs any more: links, ghosts, old headers, half downloads."),
     "bench": ("bench", "Measure prompt and generation speed of one or more variants."),
     "server": ("server", "Show, plan, write and check the settings that no Modelfile can say."),
     "machine": ("machine", "Show devices, memory and the runtime that were found."),

@@ -80,10 +80,18 @@ def ghost_folder(folder: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove ghosts that a killed run left in `folder`: those whose process is gone, and any that is too old."""
-    for left in folder.glob(f"{PREFIX}*") if folder.is_dir() else ():
+    for left in left_behind(folder):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """The ghosts in `folder` that nobody waits for any more."""
+    left = []
+    for ghost in folder.glob(f"{PREFIX}*") if folder.is_dir() else ():
         with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > LEFT_BEHIND_SECONDS or _owner_is_gone(left):
-                shutil.rmtree(left, ignore_errors=True)
+            if time.time() - ghost.stat().st_mtime > LEFT_BEHIND_SECONDS or _owner_is_gone(ghost):
+                left.append(ghost)
+    return left
 
 
 def _owner_is_gone(left: Path) -> bool:

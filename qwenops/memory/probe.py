@@ -79,7 +79,7 @@ def probe(
     if answer is None:
         answer = _ask(model, settings, runtime, server, question, timeout_s)
         if key:
-            probe_cache.keep(key, answer)
+            probe_cache.keep(key, answer, server)
     return _as_of_now(answer, question)
 
 

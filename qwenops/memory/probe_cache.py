@@ -48,9 +48,10 @@ def read(key: str, settings: LoadSettings) -> Need | None:
         return None
 
 
-def keep(key: str, need: Need) -> None:
-    """Keep an answer. A cache that cannot be written is no error: the question is asked again."""
+def keep(key: str, need: Need, server: Path | None = None) -> None:
+    """Keep an answer, with who gave it. A cache that cannot be written is no error: the question is asked again."""
     answer = {
+        "server": _stamp(server) if server else None,
         "devices": [asdict(d) for d in need.devices],
         "host": asdict(need.host),
         "layers": asdict(need.layers),
@@ -73,11 +74,36 @@ def keep(key: str, need: Need) -> None:
         _forget_oldest()
 
 
+def of_gone_servers() -> dict[str, tuple[Path, ...]]:
+    """The answers of each llama-server that is not there any more, or was replaced by another build, by its path."""
+    gone: dict[str, list[Path]] = {}
+    for path in sorted(folder().glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            server = json.loads(path.read_text("utf-8"))["server"]
+            if server and server != _stamp(Path(server["path"])):
+                gone.setdefault(server["path"], []).append(path)
+    return {server: tuple(answers) for server, answers in gone.items()}
+
+
+def folder() -> Path:
+    """Where the answers are."""
+    return paths.cache_dir() / "probes"
+
+
+def _stamp(server: Path) -> dict[str, Any] | None:
+    """What tells one build of a program from the next without reading it; None where it is gone."""
+    try:
+        status = server.stat()
+    except FileNotFoundError:
+        return None
+    return {"path": str(server), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
 def _path(key: str) -> Path:
-    return paths.cache_dir() / "probes" / f"{key}.json"
+    return folder() / f"{key}.json"
 
 
 def _forget_oldest() -> None:
-    answers = sorted(_path("").parent.glob("*.json"), key=lambda p: p.stat().st_mtime)
+    answers = sorted(folder().glob("*.json"), key=lambda p: p.stat().st_mtime)
     for old in answers[: max(0, len(answers) - MOST_ANSWERS)]:
         old.unlink(missing_ok=True)

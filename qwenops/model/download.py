@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from qwenops.errors import BadInput, CheckFailed, PartMissing
 from qwenops.model import hub
-from qwenops.model.hub_cache import Piece, blob_of, cache_folder, disk_full, is_here, linked
+from qwenops.model.hub_cache import PART, Piece, blob_of, cache_folder, disk_full, is_here, linked
 from qwenops.model.read import read_model
 from qwenops.model.remote import refusal, web_page
 from qwenops.model.split import shard_names
@@ -191,7 +191,7 @@ def _left(piece: Piece) -> int:
 
 def _part(piece: Piece) -> Path | None:
     blob = blob_of(piece)
-    return blob.with_name(f"{blob.name}.qwenops.incomplete") if blob else None
+    return blob.with_name(f"{blob.name}{PART}") if blob else None
 
 
 def _fetch(pieces: Sequence[Piece], progress: Progress) -> int:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from qwenops.model.types import Header
 MOST_BYTES = 1024**3
 """Room for every quant of several repositories; a header with a vocabulary takes 6 to 11 MiB."""
 _FORMAT = 1
+_WRITING_S = 3600.0
+"""No write of a header takes so long: what has no description by then was left by one that was killed."""
 _ABOUT, _LISTING = "about.json", "listing.json"
 
 
@@ -119,6 +122,20 @@ def keep_listing(url: str, listing: Any) -> None:
     with contextlib.suppress(OSError):
         _place(url).mkdir(parents=True, exist_ok=True)
         _write(_place(url) / _LISTING, json.dumps(listing).encode())
+
+
+def unused(older_than_s: float) -> tuple[Path, ...]:
+    """The folders of headers and listings that nobody read for so long, and those with nothing in them to be found."""
+    old = []
+    for place in sorted(folder().iterdir()) if folder().is_dir() else ():
+        with contextlib.suppress(OSError):
+            files = [f for f in place.iterdir() if not f.name.startswith(".half-")]
+            used = max((f.stat().st_mtime for f in files), default=place.stat().st_mtime)
+            idle_s = time.time() - used
+            findable = any(f.name in (_ABOUT, _LISTING) for f in files)
+            if idle_s > (older_than_s if findable else _WRITING_S):
+                old.append(place)
+    return tuple(old)
 
 
 def _place(url: str) -> Path:

@@ -17,6 +17,8 @@ from qwenops.errors import BadInput, PartMissing, QwenopsError
 from qwenops.model import hub
 from qwenops.model.remote import RemoteFile
 
+PART: Final = ".qwenops.incomplete"
+"""What the name of a half download of ours ends in; the library's own end in .incomplete alone."""
 _LINK_TRIES: Final = 3
 
 

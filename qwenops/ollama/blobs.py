@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from qwenops.errors import CheckFailed
 from qwenops.ollama.link import Owner
 
 
@@ -94,10 +95,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def store_lock(store: Path) -> Iterator[None]:
+def store_lock(store: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the store against a second qwenops that registers or removes at the same time.
 
-    The lock is on the blobs folder itself, so it leaves no file behind and works across users.
+    The lock is on the blobs folder itself, so it leaves no file behind and works across users. Without `wait` raises
+    CheckFailed where another one holds it.
     """
     try:
         import fcntl
@@ -106,8 +108,14 @@ def store_lock(store: Path) -> Iterator[None]:
         return
     descriptor = os.open(store / "blobs", os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise CheckFailed(
+                f"another qwenops is registering or removing a model in {store}", do="wait until it has ended"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
         yield
     finally:
         os.close(descriptor)

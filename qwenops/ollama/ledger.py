@@ -82,6 +82,30 @@ def link_of(store: Path, sha256: str) -> Link | None:
     return Link(sha256, how, Path(source), Stamp(int(device), int(inode), size, mtime_ns, ctime_ns))
 
 
+def links_of(store: Path) -> tuple[Link, ...]:
+    """Every link that is recorded for a store, whether it is still there or not."""
+    if not (paths.data_dir() / "links.db").exists():
+        return ()
+    with _open() as ledger:
+        rows = ledger.execute(
+            "SELECT sha256, how, source, device, inode, size, mtime_ns, ctime_ns FROM links WHERE store = ?"
+            " ORDER BY sha256",
+            (str(store),),
+        ).fetchall()
+    return tuple(
+        Link(sha256, how, Path(source), Stamp(int(device), int(inode), size, mtime_ns, ctime_ns))
+        for sha256, how, source, device, inode, size, mtime_ns, ctime_ns in rows
+    )
+
+
+def stores() -> tuple[Path, ...]:
+    """Every store that a link is recorded for."""
+    if not (paths.data_dir() / "links.db").exists():
+        return ()
+    with _open() as ledger:
+        return tuple(Path(row[0]) for row in ledger.execute("SELECT DISTINCT store FROM links ORDER BY store"))
+
+
 def forget_link(store: Path, sha256: str) -> None:
     """Drop a link whose blob was removed."""
     with _open() as ledger:

@@ -95,16 +95,24 @@ def as_downloaded(made: Plan) -> Plan:
 
 
 def bring_chosen(
-    made: Plan, pieces: Sequence[Piece], *, offline: bool, say: Callable[[str], None], progress: Progress
+    made: Plan,
+    pieces: Sequence[Piece],
+    *,
+    name: str,
+    offline: bool,
+    say: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[Plan, dict[str, Any] | None]:
     """The plan with its chosen model here, and what was fetched; nothing of the other variants is.
 
-    The digests that were made while the files arrived are noted, so that registering does not read them again. What was
-    here before is read once and compared with what the hub has listed. Raises CheckFailed where it differs.
+    The digests that were made while the files arrived are noted, so that registering does not read them again; so is
+    the name of the model that they came for. What was here before is read once and compared with what the hub has
+    listed. Raises CheckFailed where it differs.
     """
     from qwenops.model.download import bring, missing_bytes
     from qwenops.model.hub_cache import cache_folder
     from qwenops.ollama.digest import digest_file, remember
+    from qwenops.setup.gc_models import note_download
 
     chosen = made.chosen
     if chosen is None or not pieces:
@@ -116,7 +124,9 @@ def bring_chosen(
     brought = bring(model, pieces=pieces, offline=offline, progress=progress)
     for path, sha256 in brought.sha256.items():
         remember(Path(path).resolve(), sha256)
+        note_download(model.source, path, sha256, name, fetched=True)
     for path, sha256 in brought.listed.items():
+        note_download(model.source, path, sha256, name, fetched=False)
         found = digest_file(path, progress=progress)
         if found.sha256 != sha256:
             raise CheckFailed(

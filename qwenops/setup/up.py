@@ -82,7 +82,7 @@ def up_result(
         say(note)
     brought = would_bring(pieces) if options.dry_run else None
     if not options.dry_run:
-        made, brought = bring_chosen(made, pieces, offline=offline, say=say, progress=progress)
+        made, brought = bring_chosen(made, pieces, name=name, offline=offline, say=say, progress=progress)
     assert made.chosen is not None
     written = as_downloaded(made)
     text = modelfile_text(written, mode=options.mode, system=options.system, template=options.template)

@@ -57,7 +57,7 @@ def planned() -> Plan:
 
 def brought(made: Plan) -> tuple[Plan, dict[str, Any] | None]:
     pieces = pieces_away(made, offline=False)
-    return bring_chosen(made, pieces, offline=False, say=lambda _: None, progress=lambda *_: None)
+    return bring_chosen(made, pieces, name="eyes", offline=False, say=lambda _: None, progress=lambda *_: None)
 
 
 def foreseen(made: Plan, runtime: Runtime, **rest: Any) -> tuple[str, ...]:
