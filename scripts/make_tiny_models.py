@@ -35,7 +35,6 @@ CONTEXT = 32768
 # What they say, as GPT-2 style tokenizers write a leading space. One hidden dimension stands for "before the
 # sentence", one for each of its words.
 SENTENCE = ("A", "Ġsmall", "Ġrandom", "Ġmodel", ".")
-STATES = len(SENTENCE) + 1
 # How strongly a token marks its dimension, the last layer notices it, and the next word is written.
 MARK, NOTICE, WRITE = 0.5, 20.0, 2.0
 
@@ -46,7 +45,10 @@ MERGED = EYE_WIDTH * 4
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What a model's file says about its tokens, with the four vision tokens of Qwen added."""
+    """What a model's file says about its tokens, with the four vision tokens of Qwen added.
+
+    `says` are the tokens of the sentence that the model answers with, each of them another one.
+    """
 
     tokens: list[str]
     types: list[int]
@@ -55,6 +57,7 @@ class Tokenizer:
     bos: int
     eos: int
     chat_template: str
+    says: tuple[str, ...] = SENTENCE
 
 
 def read_tokenizer(source: Path) -> Tokenizer:
@@ -105,14 +108,15 @@ class Weights:
     def embedding(self, words: Tokenizer) -> None:
         """The token table. Every token marks one of the state dimensions: its place in the sentence, or 0."""
         table = self._draw((len(words.tokens), WIDTH), 0.1)
-        said = [words.tokens.index(word) for word in SENTENCE]
-        table[:, :STATES] = 0
+        said = [words.tokens.index(word) for word in words.says]
+        states = self._states = len(said) + 1
+        table[:, :states] = 0
         table[:, 0] = MARK
         for place, token in enumerate(said, 1):
-            table[token, :STATES] = 0
+            table[token, :states] = 0
             table[token, place] = MARK
         self._next_words = table[[*said, words.eos]].copy()
-        self._next_words[:, :STATES] = 0
+        self._next_words[:, :states] = 0
         self._table = table
         self._add("token_embd.weight", table)
 
@@ -123,7 +127,7 @@ class Weights:
     def quiet_output(self, name: str, columns: int) -> None:
         """What a block adds to the stream, except to the state dimensions: those keep what the token marked."""
         matrix = self._draw((WIDTH, columns), 0.1)
-        matrix[:STATES] = 0
+        matrix[: self._states] = 0
         self._add(name, matrix)
 
     def feed_forward(self, block: str, *, speaks: bool) -> None:
@@ -131,9 +135,9 @@ class Weights:
         gate = self._draw((FEED_FORWARD, WIDTH), 0.1)
         up = self._draw((FEED_FORWARD, WIDTH), 0.1)
         down = self._draw((WIDTH, FEED_FORWARD), 0.1)
-        down[:STATES] = 0
+        down[: self._states] = 0
         if speaks:
-            for state in range(STATES):
+            for state in range(self._states):
                 gate[state] = up[state] = 0
                 gate[state, state] = up[state, state] = NOTICE
                 down[:, state] = WRITE * self._next_words[state]

@@ -89,18 +89,23 @@ def load_alone(
         lines, missing = None, "the log shows no buffers of this load"
     if not keep:
         client.unload(wanted.short, shown_as=model.name)
-    clip = _CLIP_BACKEND.findall(text)
-    moved = _PROJECTOR_MOVED.findall(text)
+    backend, moved = projector_place(text)
     return Loaded(
         model=model,
         seconds=seconds,
         lines=lines,
         log_missing=missing,
-        projector_backend=clip[-1] if clip else None,
-        projector_moved=moved[-1] if moved else None,
+        projector_backend=backend,
+        projector_moved=moved,
         usage=usage,
         others=others,
     )
+
+
+def projector_place(log: str) -> tuple[str | None, str | None]:
+    """Where the last projector of a log runs ("CUDA0", "CPU"), and the server's reason where it moved it to the CPU."""
+    clip, moved = _CLIP_BACKEND.findall(log), _PROJECTOR_MOVED.findall(log)
+    return clip[-1] if clip else None, moved[-1] if moved else None
 
 
 def _make_way(client: Client, wanted: Name, *, alone: bool) -> None:

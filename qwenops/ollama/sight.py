@@ -1,83 +1,122 @@
-"""Whether a model sees: that a picture was taken at all, and that a made-up word in it was read.
+"""Whether a model sees: that a picture was taken, that its text was read, that two shapes were told apart.
 
 A server says `vision` for any projector, and some ignore the picture without a word. So one question is asked twice,
-without and with a picture; the prompt must grow by the picture's tokens, and the word, which nobody can know, must
-come back.
+without and with a picture: the prompt must grow by the picture's tokens, and a word and digits that nobody can know
+must come back. Only then a second question follows in the same conversation, about two shapes. Asked as a turn of
+its own it would cost the picture again: a template that puts the text first shares no beginning with the first.
 """
 
 from __future__ import annotations
 
-import random
-import re
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from qwenops.errors import BadInput, CheckFailed
-from qwenops.model.image_tokens import (
-    CELL_PIXELS,
-    MARKER_TOKENS,
-    MAX_TOKENS,
-    MIN_TOKENS,
-    image_tokens,
-)
+from qwenops.memory.types import Need
+from qwenops.model.image_tokens import CELL_PIXELS, MARKER_TOKENS, MAX_TOKENS, MIN_TOKENS, image_tokens
 from qwenops.model.types import Model
-from qwenops.ollama.drawing import CONSONANTS, DIGITS, VOWELS, word_png
+from qwenops.ollama import serverlog
+from qwenops.ollama.load import Loaded, projector_place
+from qwenops.ollama.runners import sharing
+from qwenops.ollama.scene import READ, Scene, made_up_scene, scene_png
+from qwenops.ollama.sight_causes import next_step, place, refusal, why, without_projector
+from qwenops.ollama.sight_judge import Finding, Said, judge_reading, judge_relation
 from qwenops.ollama.types import Progress, silent
-from qwenops.runtime.client import Client, Generation
+from qwenops.runtime.client import Client
 from qwenops.runtime.flags import image_limits
 from qwenops.runtime.names import checked_name
 from qwenops.runtime.types import Runtime
 from qwenops.runtime.wire import ServerRefused
 
-_QUESTION = "Write down the text in this picture, nothing else."
-_ANSWER_TOKENS = 48
-_READS = frozenset(CELL_PIXELS)
+_ANSWER_TOKENS = 64
+_THINKING_TOKENS = 2048  # for a model that cannot be told not to think
 _READS_FROM_PARAMETERS = 500_000_000
+_RELATES_FROM_PARAMETERS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question with its answer. Tokens as the server counts them, seconds for the prompt and for the answer."""
+
+    question: str
+    said: Said
+    prompt_tokens: int
+    tokens: int
+    prompt_seconds: float
+    generate_seconds: float
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "question": self.question,
+            "text": self.said.text.strip(),
+            "thinking": self.said.thinking.strip(),
+            "done_reason": self.said.done_reason,
+            "prompt_tokens": self.prompt_tokens,
+            "tokens": self.tokens,
+            "prompt_seconds": round(self.prompt_seconds, 2),
+            "generate_seconds": round(self.generate_seconds, 2),
+        }
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What came of the two questions. Tokens of the picture with its markers; `planned_tokens` None where unknown.
+    """What came of the questions, a finding a part; a part that was not asked for has none.
 
-    `read_required` says whether the model is known to read; where it is not, a word not read is no failure.
+    `grew_by_tokens` is what the picture added to the prompt, markers included, None where it was refused;
+    `planned_tokens` is None where nobody knows. `read_required` and `relation_required` say what is known of the model.
     """
 
-    word: str
-    answer: str
-    grew_by_tokens: int
+    name: str
+    scene: Scene
+    answers: tuple[Answer, ...]
+    findings: tuple[Finding, ...]
+    grew_by_tokens: int | None
     planned_tokens: int | None
-    width: int
-    height: int
     seconds: float
     read_required: bool
+    relation_required: bool
 
     @property
-    def taken(self) -> bool:
-        """The prompt grew by what the picture takes, within a few tokens."""
-        if self.planned_tokens is None:
-            return self.grew_by_tokens >= MIN_TOKENS
-        return abs(self.grew_by_tokens - self.planned_tokens) <= max(4, self.planned_tokens // 50)
-
-    @property
-    def read(self) -> bool:
-        """The word is in the answer, whatever stands around it."""
-        return _letters(self.word) in _letters(self.answer)
+    def failed(self) -> Finding | None:
+        """The first required part that is not as it should be."""
+        return next((f for f in self.findings if f.required and not f.ok), None)
 
     @property
     def ok(self) -> bool:
-        """Taken, and read where reading is required."""
-        return self.taken and (self.read or not self.read_required)
+        """Whether everything required is right."""
+        return self.failed is None
 
     @property
     def exit_code(self) -> int:
         """0, or 1 when the model does not see."""
         return 0 if self.ok else 1
 
+    def right(self, *parts: str) -> bool:
+        """Whether all of these parts were asked for and are right."""
+        return all(any(f.part == part and f.ok for f in self.findings) for part in parts)
+
     def as_data(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "taken": self.taken, "read": self.read, "ok": self.ok}
+        failed = self.failed
+        return {
+            "ok": self.ok,
+            "taken": self.right("picture"),
+            "read": self.right("word", "number"),
+            "related": self.right("relation"),
+            "failed": failed.part if failed else None,
+            "why": why(failed) if failed else None,
+            "do": list(next_step(failed, self.name)) if failed else [],
+            "scene": self.scene.as_data(),
+            "parts": [_part(f) for f in self.findings],
+            "answers": [a.as_data() for a in self.answers],
+            "grew_by_tokens": self.grew_by_tokens,
+            "planned_tokens": self.planned_tokens,
+            "read_required": self.read_required,
+            "relation_required": self.relation_required,
+            "seconds": round(self.seconds, 2),
+        }
 
 
 def look(
@@ -85,38 +124,55 @@ def look(
     runtime: Runtime,
     *,
     model: Model | None = None,
+    need: Need | None = None,
+    loaded: Loaded | None = None,
     most_tokens: int = MAX_TOKENS,
     read_required: bool | None = None,
-    word: str | None = None,
+    scene: Scene | None = None,
     progress: Progress = silent,
 ) -> Sight:
-    """Show a model a small picture with a made-up word and say what came of it.
+    """Show a model one made-up picture, ask one or two questions about it, and say what came of them.
 
-    `model` lets the picture's tokens be planned and tells whether reading can be expected; `most_tokens` is the
-    image budget in force. Raises BadInput for a model without vision, CheckFailed when the picture is refused.
+    `model` lets the picture's tokens be planned and tells what can be expected of it; `most_tokens` is the image
+    budget in force; `need` and `loaded` are the plan and the load that came before, by which it is judged where the
+    model ran. A picture that is refused is a finding, not an error; raises ServerDown where nobody answers, and
+    CheckFailed for a model that is not there.
     """
     wanted = checked_name(name).short
+    scene = scene or made_up_scene()
+    reads = known_to_read(model) if read_required is None else read_required
+    relates = reads and (model is None or model.parameters >= _RELATES_FROM_PARAMETERS)
+    required = {"answer": reads, "word": reads, "number": reads, "relation": relates}
     client = Client(runtime.url)
-    capabilities = client.show(wanted).get("capabilities") or ()
-    if "vision" not in capabilities:
-        raise BadInput(f"{wanted} has no projector: it cannot take a picture", do="name its mmproj in a second FROM")
-    word = word or made_up_word()
-    png, width, height = word_png(word)
-    think = False if "thinking" in capabilities else None
+    shown = client.show(wanted)
     started = time.monotonic()
-    progress(f"asking {wanted} without a picture", 0, 0)
-    blind = _ask(client, wanted, None, think, tokens=1)
-    progress(f"showing {wanted} a picture", 0, 0)
-    seeing = _show(client, wanted, png, think)
+    log = serverlog.mark(runtime)
+    talk = _Talk(client, wanted, shown, progress)
+    planned, grew = None, None
+    findings: list[Finding] = []
+    if "vision" not in (shown.get("capabilities") or ()):
+        findings.append(without_projector())
+    else:
+        png, width, height = scene_png(scene)
+        planned = planned_tokens(model, width, height, most_tokens, runtime.environment) if model else None
+        try:
+            grew = talk.read(png)
+            findings += [_taken(grew, planned), *judge_reading(scene, talk.answers[0].said)]
+            if all(f.ok for f in findings):
+                findings.append(judge_relation(scene, talk.relate(scene)))
+            findings += _device(client, wanted, runtime, need, loaded, log)
+        except ServerRefused as refused:
+            findings.append(refusal(refused.text))
     return Sight(
-        word=word,
-        answer=seeing.text.strip(),
-        grew_by_tokens=seeing.prompt_tokens - blind.prompt_tokens,
-        planned_tokens=planned_tokens(model, width, height, most_tokens, runtime.environment) if model else None,
-        width=width,
-        height=height,
+        name=name,
+        scene=scene,
+        answers=tuple(talk.answers),
+        findings=tuple(replace(f, required=required.get(f.part, True)) for f in findings),
+        grew_by_tokens=grew,
+        planned_tokens=planned,
         seconds=time.monotonic() - started,
-        read_required=(model is not None and known_to_read(model)) if read_required is None else read_required,
+        read_required=reads,
+        relation_required=relates,
     )
 
 
@@ -138,55 +194,102 @@ def planned_tokens(
     return size.tokens + MARKER_TOKENS
 
 
-def known_to_read(model: Model) -> bool:
+def known_to_read(model: Model | None) -> bool:
     """Whether a plainly printed word must be read: the Qwen vision families, in the sizes that were trained."""
-    return model.architecture in _READS and model.parameters >= _READS_FROM_PARAMETERS
+    return model is not None and model.architecture in CELL_PIXELS and model.parameters >= _READS_FROM_PARAMETERS
 
 
-def made_up_word(seed: int | None = None) -> str:
-    """Six letters that can be spoken and mean nothing, and three digits: "KAPUFE 947"."""
-    chance = random.Random(seed)
-    letters = "".join(chance.choice(CONSONANTS) + chance.choice(VOWELS) for _ in range(3))
-    return f"{letters} {''.join(chance.choice(DIGITS) for _ in range(3))}"
+class _Talk:
+    """The conversation about one picture."""
 
+    def __init__(self, client: Client, name: str, shown: Mapping[str, Any], progress: Progress) -> None:
+        self.client, self.name, self.progress = client, name, progress
+        self.answers: list[Answer] = []
+        thinks = "thinking" in (shown.get("capabilities") or ())
+        always = thinks and str(shown.get("renderer") or "").endswith("-thinking")
+        self.think = False if thinks else None
+        self.tokens = _THINKING_TOKENS if always else _ANSWER_TOKENS
+        self.messages: list[dict[str, Any]] = []
 
-def _show(client: Client, name: str, png: bytes, think: bool | None) -> Generation:
-    """The answer to the picture; empty where the server could not make sense of what the model wrote."""
-    try:
-        try:
-            answer = _ask(client, name, png, think, tokens=_ANSWER_TOKENS)
-            if answer.prompt_tokens:
-                return answer
+    def read(self, png: bytes) -> int:
+        """Ask for the text; the tokens by which the picture made the prompt grow."""
+        self.progress(f"asking {self.name} without a picture", 0, 0)
+        blind = self._ask([{"role": "user", "content": READ}], tokens=1)
+        self.progress(f"showing {self.name} a picture", 0, 0)
+        self.messages = [{"role": "user", "content": READ, "images": [png]}]
+        answer = self._ask(self.messages, tokens=self.tokens)
+        if not answer.prompt_tokens:
             # Ollama breaks an answer off after 30 equal tokens and then counts nothing (llm/llama_server.go,
             # Completion, 0.32.14): the same question for one token has the count, and the picture is cached.
-            return replace(_ask(client, name, png, think, tokens=1), text=answer.text)
+            again = self._ask(self.messages, tokens=1)
+            answer = replace(answer, prompt_tokens=again.prompt_tokens)
+        self.answers.append(answer)
+        return answer.prompt_tokens - blind.prompt_tokens
+
+    def relate(self, scene: Scene) -> Said:
+        """Ask how the two shapes lie, in the same conversation: the picture is cached."""
+        self.progress(f"asking {self.name} about two shapes", 0, 0)
+        self.messages += [
+            {"role": "assistant", "content": self.answers[0].said.text},
+            {"role": "user", "content": scene.relation_question},
+        ]
+        self.answers.append(self._ask(self.messages, tokens=self.tokens))
+        return self.answers[-1].said
+
+    def _ask(self, messages: Sequence[Mapping[str, Any]], *, tokens: int) -> Answer:
+        """One turn, at temperature 0 and without penalties: they bend the digits of a number."""
+        options = {
+            "temperature": 0,
+            "seed": 1,
+            "num_predict": tokens,
+            "presence_penalty": 0,
+            "frequency_penalty": 0,
+            "repeat_penalty": 1,
+        }
+        question = str(messages[-1]["content"])
+        try:
+            g = self.client.chat(self.name, messages, options=options, think=self.think)
         except ServerRefused as refused:
             if "does not match the expected" not in refused.text:
                 raise
-            return replace(_ask(client, name, png, think, tokens=1), text="")
-    except ServerRefused as refused:
-        raise _not_taken(name, refused) from None
+            return Answer(question, Said("", garbled=True), 0, 0, 0.0, 0.0)
+        said = Said(g.text, g.thinking, g.done_reason)
+        return Answer(question, said, g.prompt_tokens, g.tokens, g.prompt_s, g.generate_s)
 
 
-def _ask(client: Client, name: str, picture: bytes | None, think: bool | None, *, tokens: int) -> Generation:
-    message: dict[str, Any] = {"role": "user", "content": _QUESTION}
-    if picture is not None:
-        message["images"] = [picture]
-    options = {"temperature": 0, "seed": 1, "num_predict": tokens}
-    return client.chat(name, [message], options=options, think=think)
+def _taken(grew: int, planned: int | None) -> Finding:
+    """Whether the prompt grew by what the picture takes, within a few tokens."""
+    if planned is None:
+        near, expected = grew >= MIN_TOKENS, f"at least {MIN_TOKENS}"
+    else:
+        near, expected = abs(grew - planned) <= max(4, planned // 50), str(planned)
+    return Finding("picture", f"{expected} tokens", f"the prompt grew by {grew} tokens", "" if near else "ignored")
 
 
-def _not_taken(name: str, refused: ServerRefused) -> CheckFailed:
-    if "context" in refused.text:
-        return CheckFailed(
-            f"{name} cannot take a picture: {refused.text}",
-            do=f"qwenops update {name} --for ocr     (a larger num_ctx)",
-        )
-    return CheckFailed(
-        f"{name} did not take the picture: {refused.text}",
-        do=(f"qwenops show {name}     (does the projector belong to the model?)", "qwenops doctor"),
+def _device(
+    client: Client, name: str, runtime: Runtime, need: Need | None, loaded: Loaded | None, log: serverlog.Mark
+) -> list[Finding]:
+    """Where the model ran: /api/ps now, and the log since the first question, for it may have been loaded anew."""
+    model = next(iter(sharing(client, checked_name(name), client.ps())), None)
+    backend, moved = projector_place(serverlog.lines_since(log)[0])
+    if backend is None and loaded is not None:
+        backend, moved = loaded.projector_backend, loaded.projector_moved
+    found = place(
+        devices=bool(runtime.devices),
+        need=need,
+        on_device_bytes=model.size_vram_bytes if model else None,
+        projector_backend=backend,
+        moved=moved,
     )
+    return [found] if found else []
 
 
-def _letters(text: str) -> str:
-    return re.sub(r"[^0-9a-z]", "", text.lower())
+def _part(finding: Finding) -> dict[str, Any]:
+    return {
+        "part": finding.part,
+        "ok": finding.ok,
+        "cause": finding.cause or None,
+        "required": finding.required,
+        "expected": finding.expected,
+        "observed": finding.observed,
+    }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qwenops.report.models import registered_line
 from qwenops.report.plan import chosen_view
 from qwenops.report.tables import facts
-from qwenops.report.verify import checks_lines, components_table, encoder_note, load_line, sight_line
+from qwenops.report.verify import checks_lines, components_table, encoder_note, load_line, sight_rows
 from qwenops.units import human
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def up_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield Text(encoder_note(verified), style="dim")
         yield from checks_lines(verified)
     if data["sight"]:
-        yield facts([("See", sight_line(data["sight"]))])
+        yield facts(sight_rows(data["sight"]))
     yield Text("")
     if data["ok"]:
         rows = [("Ready", f"ollama run {data['name']}"), ("Undo", data["registered"]["undo"])]

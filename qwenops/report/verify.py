@@ -24,7 +24,7 @@ def verify_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(encoder_note(data), style="dim")
     yield from checks_lines(data)
     if data.get("sight"):
-        yield Text(sight_line(data["sight"]))
+        yield facts(sight_rows(data["sight"]))
 
 
 def load_line(data: Mapping[str, Any]) -> str:
@@ -71,14 +71,23 @@ def checks_lines(data: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield facts(rows)
 
 
+def sight_rows(sight: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came of the picture, and what to do where it failed: the label stands before the first line only."""
+    return [("See", sight_line(sight)), *(("", step) for step in sight["do"])]
+
+
 def sight_line(sight: Mapping[str, Any]) -> str:
-    """What came of the picture."""
-    if not sight["taken"]:
-        planned = sight["planned_tokens"]
-        return f"the picture was NOT taken: the prompt grew by {sight['grew_by_tokens']} tokens, planned {planned}"
-    said = f"took a picture of {sight['grew_by_tokens']} tokens in {sight['seconds']:.1f} s"
-    if sight["read"]:
-        return f'{said} and read "{sight["word"]}" in it'
-    if sight["read_required"]:
-        return f'{said} but did NOT read "{sight["word"]}": {sight["answer"][:60]!r}'
-    return f'{said}; it did not read "{sight["word"]}", which is not asked of a model that is not known to read'
+    """What came of the picture, in one line."""
+    if not sight["ok"]:
+        return f"NOT proven: {sight['why']}"
+    scene, cost = sight["scene"], f"{sight['grew_by_tokens']} picture tokens, {sight['seconds']:.1f} s"
+    shapes = f"the {scene['first']} {_PLACES[scene['relation']]} the {scene['second']}"
+    if not sight["read"]:
+        return f"took the picture ({cost}); reading is not asked of a model that is not known to read"
+    read = f'read "{scene["word"]}" and {scene["number"]}'
+    if not sight["related"]:
+        return f"{read} ({cost}); it did not find {shapes}, which is not asked of a model this small"
+    return f"{read}, found {shapes} ({cost})"
+
+
+_PLACES = {"left": "left of", "right": "right of", "above": "above", "below": "below"}

@@ -13,6 +13,7 @@ from qwenops.bench.types import ModelSpeed, SpeedSettings
 from qwenops.history import LoadRow
 from qwenops.result import Result
 from qwenops.setup.given import Given, must_be_here, variants
+from qwenops.setup.seeing import TEST as SIGHT
 
 
 def bench_result(
@@ -103,6 +104,7 @@ def history_result(*, limit: int) -> Result:
                 "settings": dict(row.settings),
             }
             for row in reversed(kept.results())
+            if row.test != SIGHT
         ]
         path = str(kept.path)
     return Result("qwenops.history/1", {"loads": loads[:limit], "results": results[:limit], "path": path})

@@ -13,6 +13,7 @@ from qwenops import history
 from qwenops.errors import BadInput, PartMissing, ServerDown
 from qwenops.history import History
 from qwenops.machine.types import Machine
+from qwenops.ollama.in_place import look_at_blobs
 from qwenops.ollama.types import Progress, silent
 from qwenops.paths import data_dir
 from qwenops.plan.types import Judged, Plan
@@ -23,8 +24,9 @@ from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
-from qwenops.setup.modelfiles import modelfile_text, write_whole
+from qwenops.setup.modelfiles import inherited_notes, modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
+from qwenops.setup.seeing import failed_before, prove_sight
 from qwenops.setup.versions import check_server_knows
 
 Say = Callable[[str], None]
@@ -85,13 +87,23 @@ def up_result(
         made, brought = bring_chosen(made, pieces, name=name, offline=offline, say=say, progress=progress)
     assert made.chosen is not None
     written = as_downloaded(made)
-    text = modelfile_text(written, mode=options.mode, system=options.system, template=options.template)
+    text = modelfile_text(
+        written,
+        mode=options.mode,
+        system=options.system,
+        template=options.template,
+        by_files=options.via == "store",
+    )
+    look_at_blobs(made.chosen.choice.model, progress=progress)
     story = _Story(made, machine, runtime, made.chosen, name, text, options, brought)
     if options.dry_run:
         if brought is None and (runtime.reachable or runtime.store):
             story.register(progress)
         return story.result()
-    say(f"registering {name}: the weights are read once for their digest")
+    if made.chosen.choice.model.stored:
+        say(f"registering {name} on the files of {made.chosen.choice.model.stored}")
+    else:
+        say(f"registering {name}: the weights are read once for their digest")
     story.register(progress)
     if options.load:
         story.verify(say, progress)
@@ -119,7 +131,7 @@ class _Story:
         self.verified: dict[str, Any] | None = None
         self.sight: dict[str, Any] | None = None
         self.verified_before: str | None = None
-        self.notes = list(made.notes)
+        self.notes = [*made.notes, *inherited_notes(chosen.choice.model)]
 
     def register(self, progress: Progress) -> None:
         """Hand the Modelfile over, and keep it beside the list of what we made."""
@@ -171,18 +183,17 @@ class _Story:
         self.verified = verified.as_data()
         self.notes += verified.notes
         if verified.ok and self.chosen.choice.images:
-            self.look(say, progress)
-
-    def look(self, say: Say, progress: Progress) -> None:
-        """Show the model a made picture: only an answered picture is proof of sight."""
-        from qwenops.ollama.sight import look
-
-        say("showing it a small picture with a made-up word")
-        choice = self.chosen.choice
-        sight = look(
-            self.name, self.runtime, model=choice.model, most_tokens=choice.settings.image_tokens, progress=progress
-        )
-        self.sight = sight.as_data()
+            # Only an answered picture is proof of sight.
+            self.sight = prove_sight(
+                self.name,
+                self.runtime,
+                model=self.chosen.choice.model,
+                need=self.chosen.need,
+                verified=verified,
+                most_tokens=self.chosen.choice.settings.image_tokens,
+                say=say,
+                progress=progress,
+            )
 
     def result(self) -> Result:
         """Everything that happened, in the order in which it did."""
@@ -220,10 +231,12 @@ def default_name(chosen: Judged, task: str) -> str:
 
 
 def _verified_before(kept: History, model_key: str, chosen: Judged) -> str | None:
-    """When exactly this load went as planned, or None."""
+    """When exactly this load went as planned, or None; also None where a picture was not seen after it."""
     from qwenops.memory.measured import settings_key
 
     wanted = settings_key(chosen.choice.settings)
+    if failed_before(kept, model_key, chosen.choice.settings):
+        return None
     rows = [row for row in kept.loads(model_key=model_key) if row.ok and row.settings_key == wanted]
     return rows[-1].created.isoformat(timespec="minutes") if rows else None
 
@@ -239,7 +252,6 @@ def verify_result(
 ) -> Result:
     """Load a registered model and judge what is seen, against its own parameters ("qwenops.verify/1")."""
     from qwenops.machine.detect import detect
-    from qwenops.ollama.sight import look as show_picture
     from qwenops.ollama.verify import load_and_verify
     from qwenops.plan.ground import ground
     from qwenops.runtime.discover import discover, need_server
@@ -255,12 +267,11 @@ def verify_result(
     sight = None
     sees = model is not None and (model.projector is not None or model.inline_vision)
     if verified.ok and (sees if look is None else look):
-        say("showing it a small picture with a made-up word")
-        sight = show_picture(name, runtime, model=model, progress=progress)
+        sight = prove_sight(name, runtime, model=model, need=need, verified=verified, say=say, progress=progress)
     data = {
         **verified.as_data(),
-        "sight": sight.as_data() if sight else None,
+        "sight": sight,
         "seconds": round(time.monotonic() - started, 1),
     }
-    ok = verified.ok and (sight is None or sight.ok)
+    ok = verified.ok and (sight is None or sight["ok"])
     return Result("qwenops.verify/1", {**data, "ok": ok}, notes=verified.notes, exit_code=0 if ok else 1)

@@ -1,84 +1,212 @@
-"""Whether a model sees, on the real server: the picture's tokens to the last one."""
+"""Whether a model sees, on the real server: the picture's tokens to the last one, and what each failure is called."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qwenops.errors import BadInput, CheckFailed
+from qwenops.errors import ServerDown
 from qwenops.model.read import read_model
 from qwenops.ollama.register import register
+from qwenops.ollama.scene import Scene
 from qwenops.ollama.sight import Sight, look
+from qwenops.ollama.sight_causes import next_step, place, refusal, why
+from qwenops.ollama.sight_judge import Finding, judge_reading, judge_relation
 from qwenops.ollama.types import Spec
+from qwenops.report.verify import sight_line
 from tests.ollama.support import runtime_of
+from tests.support.server import OllamaServer
 from tests.support.tiny import TinyModel
 
-
-def sight(**changes: Any) -> Sight:
-    made: dict[str, Any] = {
-        "word": "KAPUFE 947",
-        "answer": "The text is: Kapufe-947.",
-        "grew_by_tokens": 18,
-        "planned_tokens": 18,
-        "width": 260,
-        "height": 52,
-        "seconds": 1.0,
-        "read_required": True,
-    }
-    return Sight(**{**made, **changes})
+Start = Callable[..., OllamaServer]
+SCENE = Scene("TEXT", "9473", "circle", "left", "square")
 
 
-@pytest.mark.parametrize(
-    ("changes", "taken", "read", "ok"),
-    [
-        pytest.param({}, True, True, True, id="read, whatever stands around it"),
-        pytest.param({"answer": "KAPUFE 974"}, True, False, False, id="read wrong"),
-        pytest.param({"answer": "", "read_required": False}, True, False, True, id="reading not expected"),
-        pytest.param({"grew_by_tokens": 0}, False, True, False, id="the picture was dropped"),
-        pytest.param({"grew_by_tokens": 1026, "planned_tokens": 1024}, True, True, True, id="near enough"),
-        pytest.param(
-            {"grew_by_tokens": 1026, "planned_tokens": 18}, False, True, False, id="other tokens than planned"
-        ),
-        pytest.param({"grew_by_tokens": 256, "planned_tokens": None}, True, True, True, id="unknown family, grew"),
-        pytest.param({"grew_by_tokens": 2, "planned_tokens": None}, False, True, False, id="unknown family, did not"),
-    ],
-)
-def test_taken_and_read_are_told_apart(changes: dict[str, Any], taken: bool, read: bool, ok: bool) -> None:
-    seen = sight(**changes)
-    assert (seen.taken, seen.read, seen.ok, seen.exit_code) == (taken, read, ok, 0 if ok else 1)
+@pytest.fixture
+def talker(parts: Any, smollm: Path, tmp_path: Path) -> Callable[..., TinyModel]:
+    """A small model that says one sentence to whatever it is shown."""
+    from scripts.make_tiny_models import make, read_tokenizer
+
+    def made(family: str, *says: str) -> TinyModel:
+        words = replace(read_tokenizer(smollm), says=says)
+        return TinyModel(family, *make(family, words, tmp_path / "-".join(says).replace("Ġ", "_")))
+
+    return made
+
+
+def registered(server: OllamaServer, name: str, tiny: TinyModel, **parameters: Any) -> None:
+    spec = Spec(shards=(tiny.model,), projectors=(tiny.projector,), parameters={"num_ctx": 2048, **parameters})
+    register(spec, name, runtime_of(server))
+
+
+def parts_of(sight: Sight) -> dict[str, str]:
+    return {f.part: f.cause for f in sight.findings}
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_a_small_random_model_takes_the_picture_and_reads_nothing(
-    start_server: Any, tiny_qwen35: TinyModel, smollm: Any
+def test_what_is_said_decides_how_far_the_questions_go(
+    start_server: Start, talker: Callable[..., TinyModel], tiny_qwen35: TinyModel
 ) -> None:
     server = start_server(gpu=False)
     runtime = runtime_of(server)
-    spec = Spec(shards=(tiny_qwen35.model,), projectors=(tiny_qwen35.projector,), parameters={"num_ctx": 2048})
-    register(spec, "sees", runtime)
-    register(Spec(shards=(smollm,), parameters={"num_ctx": 256}), "blind", runtime)
+    right = talker("qwen3vl", "TEXT", "Ġ", "9", "4", "7", "3", "Ġleft")
+    registered(server, "sees", right)
+    registered(server, "counts-wrong", talker("qwen35", "TEXT", "Ġ", "9", "7", "4", "3"))
+    registered(server, "reads-nothing", tiny_qwen35)
 
-    first = look("sees", runtime, model=read_model(tiny_qwen35.model))
-    second = look("sees", runtime, model=read_model(tiny_qwen35.model))
+    sees = look("sees", runtime, model=read_model(right.model), scene=SCENE, read_required=True)
+    assert sees.ok
+    assert parts_of(sees) == dict.fromkeys(("picture", "answer", "word", "number", "relation", "device"), "")
+    assert sees.grew_by_tokens == sees.planned_tokens
+    assert [a.said.text for a in sees.answers] == ["TEXT 9473 left"] * 2
+    # the second question finds the picture in the server's cache: at least 1024 tokens that are not read again
+    assert sees.answers[1].prompt_seconds < sees.answers[0].prompt_seconds / 4
+    assert sight_line(sees.as_data()).startswith('read "TEXT" and 9473, found the circle left of the square (')
 
+    mirrored = look("sees", runtime, scene=replace(SCENE, relation="right"), read_required=True)
+    assert not mirrored.ok
+    assert mirrored.as_data()["failed"] == "relation"
+    assert 'expected "right", it said "TEXT 9473 left"' in sight_line(mirrored.as_data())
+
+    wrong = look("counts-wrong", runtime, scene=SCENE, read_required=True)
+    assert parts_of(wrong) == {"picture": "", "answer": "", "word": "", "number": "wrong", "device": ""}
+    assert wrong.exit_code == 1
+    assert len(wrong.answers) == 1
+
+    model = read_model(tiny_qwen35.model)
+    first, second = look("reads-nothing", runtime, model=model), look("reads-nothing", runtime, model=model)
     assert first.grew_by_tokens == second.grew_by_tokens == first.planned_tokens
     assert first.ok
-    assert not first.read
     assert not first.read_required
-    assert not look("sees", runtime, model=read_model(tiny_qwen35.model), read_required=True).ok
-    with pytest.raises(BadInput, match="has no projector"):
-        look("blind", runtime)
+    assert first.scene != second.scene
+    assert "not asked of a model that is not known to read" in sight_line(first.as_data())
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_a_context_too_small_for_the_picture_is_named(start_server: Any, tiny_qwen35: TinyModel) -> None:
-    server = start_server(gpu=False, settings={"LLAMA_ARG_IMAGE_MIN_TOKENS": "3000"})
+def test_a_projector_that_is_missing_or_another_models_is_named(
+    start_server: Start, tiny_qwen3vl: TinyModel, smollm: Path
+) -> None:
+    server = start_server(gpu=False)
     runtime = runtime_of(server)
-    spec = Spec(shards=(tiny_qwen35.model,), projectors=(tiny_qwen35.projector,), parameters={"num_ctx": 2048})
-    register(spec, "narrow", runtime)
+    register(Spec(shards=(smollm,), parameters={"num_ctx": 256}), "blind", runtime)
+    registered(server, "mixed", TinyModel("mixed", smollm, tiny_qwen3vl.projector))
 
-    with pytest.raises(CheckFailed, match="context"):
-        look("narrow", runtime, model=read_model(tiny_qwen35.model))
+    blind, mixed = look("blind", runtime), look("mixed", runtime)
+
+    assert parts_of(blind) == {"projector": "missing"}
+    assert parts_of(mixed) == {"projector": "mismatch"}
+    assert "n_embd = 576" in sight_line(mixed.as_data())
+    assert all(s.exit_code == 1 and s.as_data()["do"][0].startswith("qwenops show ") for s in (blind, mixed))
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_context_too_small_for_the_picture_is_named(start_server: Start, tiny_qwen35: TinyModel) -> None:
+    server = start_server(gpu=False, settings={"LLAMA_ARG_IMAGE_MIN_TOKENS": "3000"})
+    registered(server, "narrow", tiny_qwen35)
+
+    narrow = look("narrow", runtime_of(server), model=read_model(tiny_qwen35.model))
+
+    assert parts_of(narrow) == {"picture": "context"}
+    assert narrow.as_data()["do"] == ["qwenops update narrow --for ocr     (a larger num_ctx)"]
+    server.stop()
+    with pytest.raises(ServerDown):
+        look("narrow", runtime_of_stopped(server))
+
+
+def runtime_of_stopped(server: OllamaServer) -> Any:
+    from qwenops.runtime.types import Runtime
+
+    return Runtime(place="none", url=server.url)
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "cause"),
+    [
+        ("error: mismatch between text model (n_embd = 576) and mmproj (n_embd = 512)", "projector", "mismatch"),
+        (
+            '{"error":{"message":"image input is not supported - hint: you may need the mmproj"}}',
+            "projector",
+            "missing",
+        ),
+        ("request (3015 tokens) exceeds the available context size (2048 tokens)", "picture", "context"),
+        ("cudaMalloc failed: out of memory", "picture", "memory"),
+        ("model runner has unexpectedly stopped", "picture", "refused"),
+    ],
+)
+def test_a_refusal_is_understood_by_the_servers_words(text: str, part: str, cause: str) -> None:
+    found = refusal(text)
+    assert (found.part, found.cause) == (part, cause)
+    assert text[:40] in why(found)
+    assert "qwenops " in next_step(found, "it")[0]
+
+
+@pytest.mark.parametrize(
+    ("seen", "cause"),
+    [
+        pytest.param({"devices": False, "on_device_bytes": 0, "projector_backend": "CPU"}, "", id="no device"),
+        pytest.param({"on_device_bytes": 9, "projector_backend": "CUDA0"}, "", id="all on the device"),
+        pytest.param({"on_device_bytes": 9, "projector_backend": None}, "", id="a log out of reach"),
+        pytest.param({"on_device_bytes": 0, "projector_backend": "CUDA0"}, "cpu", id="layers on the CPU"),
+        pytest.param({"on_device_bytes": 9, "projector_backend": "CPU"}, "cpu", id="projector on the CPU"),
+        pytest.param({"on_device_bytes": None, "projector_backend": None}, None, id="nothing known"),
+    ],
+)
+def test_where_it_ran_is_judged_without_a_plan(seen: dict[str, Any], cause: str | None) -> None:
+    found = place(**{"devices": True, "need": None, "moved": "insufficient VRAM", **seen})
+    assert (found.cause if found else None) == cause
+    if cause:
+        assert found is not None
+        assert "CPU" in why(found)
+
+
+def sight(*changed: Finding, read_required: bool = True) -> dict[str, Any]:
+    """A sight in which everything is right but what is given."""
+    from qwenops.ollama.sight_judge import Said
+
+    right = [
+        Finding("picture", "92 tokens", "the prompt grew by 92 tokens"),
+        *judge_reading(SCENE, Said("TEXT 9473")),
+        judge_relation(SCENE, Said("left")),
+    ]
+    parts = {f.part: f for f in (*right, *changed)}
+    return Sight("it", SCENE, (), tuple(parts.values()), 92, 92, 1.5, read_required, read_required).as_data()
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ((), 'read "TEXT" and 9473, found the circle left of the square (92 picture tokens, 1.5 s)'),
+        (
+            (Finding("picture", "92 tokens", "the prompt grew by 0 tokens", "ignored"),),
+            "NOT proven: the picture was ignored: the prompt grew by 0 tokens, expected 92 tokens",
+        ),
+        (
+            (Finding("word", "TEXT", "TAXT 9473", "wrong"),),
+            'the word is wrong: expected "TEXT", it said "TAXT 9473"',
+        ),
+        (
+            (Finding("answer", "", "ha again and again", "looping"),),
+            "NOT proven: it runs in a loop: ha again and again",
+        ),
+        (
+            (Finding("relation", "left", "hm", "undecided", required=False),),
+            "it did not find the circle left of the square, which is not asked of a model this small",
+        ),
+        (
+            (Finding("word", "TEXT", "x", "wrong", required=False),),
+            "took the picture (92 picture tokens, 1.5 s); reading is not asked",
+        ),
+    ],
+)
+def test_every_outcome_is_one_plain_line(changed: tuple[Finding, ...], line: str) -> None:
+    data = sight(*changed)
+    assert line in sight_line(data)
+    assert "\n" not in sight_line(data)
+    assert bool(data["do"]) is not data["ok"]

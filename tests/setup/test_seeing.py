@@ -1,0 +1,33 @@
+"""A picture that was not seen is remembered: `up` run again shows another one in place of saying that all went well."""
+
+from __future__ import annotations
+
+import pytest
+
+from qwenops import history
+from qwenops.memory.measured import settings_key
+from qwenops.memory.types import LoadSettings
+from qwenops.setup.measure import history_result
+from qwenops.setup.seeing import TEST, failed_before
+
+SETTINGS = LoadSettings(num_ctx=4096)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "failed"),
+    [((), False), ((True,), False), ((False,), True), ((False, True), False), ((True, False), True)],
+)
+def test_the_last_picture_counts(outcomes: tuple[bool, ...], failed: bool) -> None:
+    with history.open() as kept:
+        for ok in outcomes:
+            kept.record_result("model", TEST, {"settings_key": settings_key(SETTINGS)}, {}, [{"ok": ok, "why": None}])
+        assert failed_before(kept, "model", SETTINGS) is failed
+        assert not failed_before(kept, "another", SETTINGS)
+        assert not failed_before(kept, "model", LoadSettings(num_ctx=8192))
+
+
+def test_pictures_are_no_benchmarks() -> None:
+    with history.open() as kept:
+        kept.record_result("model", TEST, {}, {}, [{"ok": True, "why": None}])
+        kept.record_result("model", "tg8", {}, {}, [2.0, 3.0])
+    assert [row["test"] for row in history_result(limit=9).data["results"]] == ["tg8"]
