@@ -44,12 +44,17 @@ def micro_batch(settings: LoadSettings) -> int:
 
 
 def kv_bytes(
-    shape: Shape, settings: LoadSettings, placement: Placement, backends: Sequence[Backend]
+    shape: Shape,
+    settings: LoadSettings,
+    placement: Placement,
+    backends: Sequence[Backend],
+    *,
+    blocks: Sequence[int] | None = None,
 ) -> tuple[int, ...]:
-    """Cache bytes by backend; a block's cache lies where the block does."""
+    """Cache bytes by backend, of all blocks or of those named; a block's cache lies where the block does."""
     sums = [0] * len(backends)
     stored: dict[tuple[int, int, int, int], int] = {}
-    for type_, width, cells, backend in _cache_tensors(shape, settings, placement):
+    for type_, width, cells, backend in _cache_tensors(shape, settings, placement, blocks):
         key = (type_, width, cells, backend)
         if key not in stored:
             t = tf.leaf(type_, width, cells, settings.parallel)
@@ -70,19 +75,21 @@ def cache_owners(shape: Shape) -> tuple[int, ...]:
     return tuple(i for i in range(shape.layers) if shape.owns_cache(i))
 
 
-def _cache_tensors(shape: Shape, settings: LoadSettings, placement: Placement) -> Iterator[tuple[int, int, int, int]]:
-    """Type, width, cells and backend of every tensor of the cache."""
+def _cache_tensors(
+    shape: Shape, settings: LoadSettings, placement: Placement, blocks: Sequence[int] | None = None
+) -> Iterator[tuple[int, int, int, int]]:
+    """Type, width, cells and backend of every tensor of the cache, or of that of some blocks."""
     type_k, type_v = kv_type_number(settings.kv_type_k), kv_type_number(settings.kv_type_v)
     widest = max((shape.v_width(i) for i in range(shape.layers)), default=0) if settings.flash_attn == "off" else 0
     whole, window = cells_per_sequence(settings), window_cells(shape, settings)
-    for layer in cache_owners(shape):
+    for layer in cache_owners(shape) if blocks is None else blocks:
         cells, backend = window if shape.sliding[layer] else whole, placement.backends[layer]
         k_width, v_width = shape.k_width(layer), widest or shape.v_width(layer)
         if k_width:
             yield type_k, k_width, cells, backend
         if v_width:
             yield type_v, v_width, cells, backend
-    if widest and not any(shape.recurrent):
+    if widest and blocks is None and not any(shape.recurrent):
         # values on their side are as wide as the widest block's, in a block without heads as well
         yield from ((type_v, widest, whole, placement.backends[i]) for i in _without_heads(shape))
 

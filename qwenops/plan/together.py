@@ -15,6 +15,7 @@ from typing import Any
 
 from qwenops.machine.types import Device, Host
 from qwenops.memory.backends import backend_of
+from qwenops.memory.counted import counted_bytes
 from qwenops.memory.reserve import facts_of
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
@@ -40,7 +41,8 @@ class Stay:
 
     `sends_away` are the models that Ollama unloads to let it in. `predicted_bytes` and `limit_bytes` are those of the
     rule; 0 for the first model, which is always let in. `shares` is the loaded model whose runner answers for this one
-    too. `short_bytes` is what the devices lack where the rule admits more than fits beside the others.
+    too. `counted_bytes` is what Ollama itself counts of the load, by device. `short_bytes` is what the devices lack
+    where the rule admits more than fits beside the others.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Stay:
     why: str
     sends_away: tuple[str, ...]
     projector_on_cpu: str | None
+    counted_bytes: Mapping[str, int]
     short_bytes: int = 0
     shares: str | None = None
 
@@ -119,6 +122,7 @@ def together(
             why=why or answer.why,
             sends_away=tuple(gone),
             projector_on_cpu=load.projector_on_cpu,
+            counted_bytes=counted_bytes(tenant.model, need, devices),
         )
         loaded[path] = _Runner(stay, asked)
         stay = replace(stay, short_bytes=_short(devices, loaded))
@@ -170,17 +174,10 @@ def _placed(devices: tuple[Device, ...], main_gpu: int | None) -> tuple[Device, 
 
 
 def _as_ollama_sees(device: Device, loaded: Mapping[str, _Runner]) -> Device:
-    """Free as the scheduler believes it: what is reported, or what its own models leave where that is less.
-
-    It counts a model's buffers as the log names them, without the projector's.
-    """
-    counted = sum(_buffers(runner.stay.need, device.name) for runner in loaded.values())
+    """Free as the scheduler believes it: what is reported, or what its own models leave where that is less."""
+    counted = sum(runner.stay.counted_bytes.get(device.name, 0) for runner in loaded.values())
     reported = _as_runtime_sees(device, loaded).free_bytes
     return replace(device, free_bytes=max(0, min(reported, device.total_bytes - counted)))
-
-
-def _buffers(need: Need, device: str) -> int:
-    return sum(d.weights_bytes + d.kv_bytes + d.state_bytes + d.compute_bytes for d in need.devices if d.name == device)
 
 
 def _as_runtime_sees(device: Device, loaded: Mapping[str, _Runner]) -> Device:

@@ -197,6 +197,7 @@ def _stay_entry(stay: Stay) -> dict[str, Any]:
         "spilled_layers": stay.spilled_layers,
         "projector_on_cpu": stay.projector_on_cpu,
         "device_bytes": stay.need.total_device_bytes,
+        "size_vram_bytes": sum(stay.counted_bytes.values()),
         "host_bytes": stay.need.host.total_bytes,
         "short_bytes": stay.short_bytes,
     }

@@ -12,10 +12,11 @@ import pytest
 from qwenops.ollama.register import register
 from qwenops.ollama.types import Spec
 from qwenops.runtime.client import Client
+from qwenops.units import MIB
 from tests.ollama.support import runtime_of
 from tests.support.cli import qwenops
 from tests.support.server import OllamaServer
-from tests.support.shapes import TEXT, write_text
+from tests.support.shapes import TEXT, VISION, write_text, write_vision
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -52,38 +53,60 @@ def test_write_shows_and_changes_nothing(start_server: Callable[..., OllamaServe
     assert target.read_text() == '[Service]\nEnvironment="OLLAMA_KV_CACHE_TYPE=q8_0"\n'
 
 
-CASES = {
-    "two that stay": [("qwen3-0.6b", 2048), ("smollm2-135m", 2048)],
-    "one leaves": [("qwen3-0.6b", 8192), ("qwen2.5-0.5b", 16384)],
-    "three": [("smollm2-135m", 2048), ("qwen2.5-0.5b", 4096), ("qwen3-0.6b", 4096)],
+# the shape of each model, that of its projector, its context
+CASES: dict[str, list[tuple[str, str | None, int]]] = {
+    "two that stay": [("qwen3-0.6b", None, 2048), ("smollm2-135m", None, 2048)],
+    "one leaves": [("qwen3-0.6b", None, 8192), ("qwen2.5-0.5b", None, 16384)],
+    "three": [("smollm2-135m", None, 2048), ("qwen2.5-0.5b", None, 4096), ("qwen3-0.6b", None, 4096)],
+    "a projector on the GPU": [("qwen3.5-0.8b", "qwen3.5-0.8b", 8192), ("smollm2-135m", None, 2048)],
+    "a projector without room": [("qwen3-0.6b", None, 8192), ("qwen3.5-0.8b", "qwen3.5-0.8b", 8192)],
+    "one with a projector leaves": [("qwen3.5-0.8b", "qwen3.5-0.8b", 4096), ("qwen3-vl-2b", "qwen3-vl-2b", 2048)],
+    "three, one sees": [
+        ("smollm2-135m", None, 2048),
+        ("qwen3.5-0.8b", "qwen3.5-0.8b", 4096),
+        ("qwen2.5-0.5b", None, 2048),
+    ],
+    "three, one sees on the CPU": [
+        ("qwen3-0.6b", None, 4096),
+        ("qwen2.5-0.5b", None, 4096),
+        ("qwen3.5-0.8b", "qwen3.5-0.8b", 4096),
+    ],
+    "two caches": [("gemma-3-270m", None, 8192), ("qwen3-0.6b", None, 4096)],
 }
 
 
 @pytest.mark.vulkan
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_the_plan_is_what_the_server_then_does(
-    start_server: Callable[..., OllamaServer], tmp_path: Path, case: Sequence[tuple[str, int]]
+    start_server: Callable[..., OllamaServer], tmp_path: Path, case: Sequence[tuple[str, str | None, int]]
 ) -> None:
     server = start_server()
     env = env_of(server, tmp_path)
     names = []
-    for number, (shape, num_ctx) in enumerate(case):
+    for number, (shape, sees, num_ctx) in enumerate(case):
         path = write_text(tmp_path / f"{number}.gguf", TEXT[shape], "Q4_K_M", vocabulary="full")
-        register(Spec(shards=(path,), parameters={"num_ctx": num_ctx}), f"m{number}", runtime_of(server))
+        eyes = (write_vision(tmp_path / f"mmproj-{number}.gguf", VISION[sees]),) if sees else ()
+        spec = Spec(shards=(path,), projectors=eyes, parameters={"num_ctx": num_ctx})
+        register(spec, f"m{number}", runtime_of(server))
         names.append(f"m{number}")
     planned = qwenops("server", "plan", *names, "--json", env=env)
     assert planned.code in (0, 1), planned.err
     client = Client(server.url)
-    layers = []
-    for name in names:
+    for name, stay in zip(names, planned.data["stays"], strict=True):
         before = len(server.log())
         client.load(name)
-        found = re.findall(r"offloaded (\d+)/(\d+) layers", server.log()[before:])
-        layers.append(tuple(map(int, found[-1])))
+        log = server.log()[before:]
+        layers = re.findall(r"offloaded (\d+)/(\d+) layers", log)[-1]
+        assert (stay["layers"]["on_device"], stay["layers"]["total"]) == tuple(map(int, layers)), name
+        clip = re.findall(r"CLIP using (\S+) backend", log)
+        if clip:
+            assert (stay["projector_on_cpu"] is not None) == (clip[-1] == "CPU"), name
         time.sleep(0.5)
-    assert [(s["layers"]["on_device"], s["layers"]["total"]) for s in planned.data["stays"]] == layers
-    loaded = {m.name.removesuffix(":latest") for m in client.ps()}
-    assert {name.removesuffix(":latest") for name in planned.data["loaded"]} == loaded
+    seen = {m.name: m.size_vram_bytes for m in client.ps()}
+    assert set(planned.data["loaded"]) == set(seen)
+    counted = {s["name"]: s["size_vram_bytes"] for s in planned.data["stays"]}
+    for name, size in seen.items():
+        assert abs(counted[name] - size) < MIB, name
 
 
 @pytest.mark.vulkan
