@@ -13,7 +13,6 @@ from qwenops import history
 from qwenops.errors import BadInput, PartMissing, ServerDown
 from qwenops.history import History
 from qwenops.machine.types import Machine
-from qwenops.ollama.in_place import look_at_blobs
 from qwenops.ollama.types import Progress, silent
 from qwenops.paths import data_dir
 from qwenops.plan.types import Judged, Plan
@@ -24,7 +23,7 @@ from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
-from qwenops.setup.modelfiles import inherited_notes, modelfile_text, write_whole
+from qwenops.setup.modelfiles import modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
 from qwenops.setup.seeing import failed_before, prove_sight
 from qwenops.setup.versions import check_server_knows
@@ -87,23 +86,13 @@ def up_result(
         made, brought = bring_chosen(made, pieces, name=name, offline=offline, say=say, progress=progress)
     assert made.chosen is not None
     written = as_downloaded(made)
-    text = modelfile_text(
-        written,
-        mode=options.mode,
-        system=options.system,
-        template=options.template,
-        by_files=options.via == "store",
-    )
-    look_at_blobs(made.chosen.choice.model, progress=progress)
+    text = modelfile_text(written, mode=options.mode, system=options.system, template=options.template)
     story = _Story(made, machine, runtime, made.chosen, name, text, options, brought)
     if options.dry_run:
         if brought is None and (runtime.reachable or runtime.store):
             story.register(progress)
         return story.result()
-    if made.chosen.choice.model.stored:
-        say(f"registering {name} on the files of {made.chosen.choice.model.stored}")
-    else:
-        say(f"registering {name}: the weights are read once for their digest")
+    say(f"registering {name}: the weights are read once for their digest")
     story.register(progress)
     if options.load:
         story.verify(say, progress)
@@ -131,7 +120,7 @@ class _Story:
         self.verified: dict[str, Any] | None = None
         self.sight: dict[str, Any] | None = None
         self.verified_before: str | None = None
-        self.notes = [*made.notes, *inherited_notes(chosen.choice.model)]
+        self.notes = list(made.notes)
 
     def register(self, progress: Progress) -> None:
         """Hand the Modelfile over, and keep it beside the list of what we made."""
