@@ -100,6 +100,9 @@ def task_options(function: F) -> F:
         click.option(
             "--image-tokens", type=click.IntRange(8, 16384), metavar="N", help="The largest image, in tokens."
         ),
+        click.option(
+            "--image-size", metavar="SIZE", help='What images will really be: 1654x2339, "A4@150dpi", 1920x1080.'
+        ),
         click.option("--projector-device", type=click.Choice(["gpu", "cpu"]), help="Pin where images are encoded."),
         click.option("--headroom", metavar="SIZE", help="Keep this much free on every device.  [default: 64 MiB]"),
         click.option(
@@ -126,15 +129,18 @@ class Follower:
 
     def __call__(self, what: str, done_bytes: int, total_bytes: int) -> None:
         """Show what is being done and how far it is."""
+        from qwenops.units import human
+
+        share = f" {done_bytes / total_bytes:.0%} of {human(total_bytes)}" if total_bytes else ""
+        self.line(f"{what}{share}")
+
+    def line(self, text: str) -> None:
+        """Show a line, unless the last one is too young."""
         now = time.monotonic()
         if now - self.last < (0.1 if self.terminal else 10):
             return
         self.last = now
-        from qwenops.units import human
-
-        share = f" {done_bytes / total_bytes:.0%} of {human(total_bytes)}" if total_bytes else ""
-        line = f"{what}{share}"
-        click.echo(f"\r\033[K{line}" if self.terminal else line, err=True, nl=not self.terminal)
+        click.echo(f"\r\033[K{text}" if self.terminal else text, err=True, nl=not self.terminal)
         self.drawn = self.terminal
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwenops.errors import BadInput
@@ -15,6 +14,7 @@ from qwenops.plan.fit import HOST_SHARE
 from qwenops.plan.ground import Ground, ground
 from qwenops.plan.nearest import nearest, what_would_do
 from qwenops.plan.order import decisive, merit
+from qwenops.plan.pictures import floor_of, picture_tokens
 from qwenops.plan.profile import CONTEXT_STEP
 from qwenops.plan.scene import make_scene
 from qwenops.plan.search import (
@@ -208,17 +208,21 @@ def _second_to(judged: Judged, chosen: Judged, scene: Scene) -> str:
     return f"fits too{more}; {why.get(key, f'no better than {theirs.model.quant}')}"
 
 
+def _pictures(choice: Choice, scene: Scene) -> str:
+    """How many pictures of how many tokens, with their size where that was stated."""
+    size = scene.wish.image_size
+    tokens = picture_tokens(choice.model, choice.settings.image_tokens, scene.wish, scene.ground.environment)
+    stated = f" ({size[0]} x {size[1]} pixels)" if size else ""
+    return f"{choice.images} image{'s' if choice.images > 1 else ''} of {tokens} tokens{stated}"
+
+
 def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
     choice, need = chosen.choice, chosen.need
     settings = choice.settings
-    pictures = (
-        f"{choice.images} image{'s' if choice.images > 1 else ''} of {settings.image_tokens} tokens + "
-        if choice.images
-        else ""
-    )
+    pictures = f"{_pictures(choice, scene)} + " if choice.images else ""
     task = scene.profile
     said = [f"num_ctx {settings.num_ctx}: room for {pictures}{task.prompt_tokens} prompt + {task.answer_tokens} answer"]
-    floor = replace(task, images=choice.images).floor(sees=bool(choice.images), image_tokens=settings.image_tokens)
+    floor = floor_of(choice, task, scene.wish, scene.ground.environment)
     if settings.num_ctx < floor:
         said = [f"num_ctx {settings.num_ctx}: less than the {floor} tokens that the task needs at its fullest"]
     if settings.projector_device == "cpu" and scene.ground.devices and _by_rule(choice, scene):

@@ -9,6 +9,7 @@ from typing import Final
 
 from qwenops.memory.shape import shape_of
 from qwenops.memory.types import KVType, LoadSettings
+from qwenops.plan.pictures import floor_of
 from qwenops.plan.search import Scene, best_that_fits, hopeless, refit, smallest_ubatch
 from qwenops.plan.types import Choice, Other
 from qwenops.units import human
@@ -226,6 +227,5 @@ def _at_floor(choice: Choice, scene: Scene) -> Choice:
     if scene.wish.num_ctx:
         return choice
     settings: LoadSettings = choice.settings
-    task = replace(scene.profile, images=choice.images)
-    floor = task.floor(sees=choice.images > 0, image_tokens=settings.image_tokens)
+    floor = floor_of(choice, scene.profile, scene.wish, scene.ground.environment)
     return replace(choice, settings=replace(settings, num_ctx=min(floor, settings.num_ctx)))

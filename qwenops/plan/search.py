@@ -18,6 +18,7 @@ from qwenops.model.types import Model
 from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES, judge, pin_layers
 from qwenops.plan.ground import Ground
 from qwenops.plan.order import Merit, merit
+from qwenops.plan.pictures import floor_of
 from qwenops.plan.profile import CONTEXT_STEP, Profile
 from qwenops.plan.types import Choice, Judged, Wish
 from qwenops.runtime.flags import IMAGE_MIN_TOKENS, IMAGE_MIN_TOKENS_ARCHITECTURES
@@ -81,13 +82,12 @@ def first_choice(model: Model, scene: Scene) -> Choice:
     profile, wish, ground = scene.profile, scene.wish, scene.ground
     cap = _image_cap(model, scene) if sees else DEFAULT_IMAGE_CAP
     images = (profile.images if wish.images is None else wish.images) if sees else 0
-    floor = replace(profile, images=images).floor(sees=sees, image_tokens=cap)
     on_device = bool(ground.devices)
     kv = cast("KVType", wish.kv_type or ground.kv_type)
     ubatch = wish.ubatch or SMALLEST_UBATCHES[0]
     offload = offload_in_force(ground.environment)
     settings = LoadSettings(
-        num_ctx=min(wish.num_ctx or floor, trained_context(model)),
+        num_ctx=wish.num_ctx or trained_context(model),
         batch=ubatch,
         ubatch=ubatch,
         kv_type_k=kv,
@@ -100,7 +100,9 @@ def first_choice(model: Model, scene: Scene) -> Choice:
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu,
     )
-    return Choice(model=model, settings=settings, images=images, server_settings=_missing_settings(settings, scene))
+    choice = Choice(model=model, settings=settings, images=images, server_settings=_missing_settings(settings, scene))
+    floor = floor_of(choice, profile, wish, ground.environment)
+    return _with_context(choice, min(wish.num_ctx or floor, trained_context(model)))
 
 
 def widen(choice: Choice, scene: Scene) -> Judged:

@@ -15,6 +15,7 @@ Fits = Literal["yes", "no", "too close"]
 class Wish:
     """What the user pinned; None leaves the choice to the planner.
 
+    `image_tokens` is a cap of the server, `image_size` what pictures will really be, in pixels, width first.
     `headroom_bytes` is kept free on every device beyond the upper edge of the need.
     """
 
@@ -24,6 +25,7 @@ class Wish:
     ubatch: int | None = None
     images: int | None = None
     image_tokens: int | None = None
+    image_size: tuple[int, int] | None = None
     projector_device: Literal["gpu", "cpu"] | None = None
     headroom_bytes: int | None = None
     rung: str = "auto"

@@ -10,6 +10,7 @@ from qwenops.machine.types import Device, Machine
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
 from qwenops.plan.ground import Ground
+from qwenops.plan.pictures import parse_image_size
 from qwenops.plan.types import Choice, Plan, Wish, model_entry
 from qwenops.result import Result
 from qwenops.setup.given import Given, variants
@@ -202,6 +203,7 @@ def make_wish(
     ubatch: int | None = None,
     images: int | None = None,
     image_tokens: int | None = None,
+    image_size: str | None = None,
     projector_device: Any = None,
     headroom: str | None = None,
     rung: str = "auto",
@@ -214,6 +216,7 @@ def make_wish(
         ubatch=ubatch,
         images=images,
         image_tokens=image_tokens,
+        image_size=None if image_size is None else parse_image_size(image_size),
         projector_device=projector_device,
         headroom_bytes=None if headroom is None else parse_size(headroom),
         rung=rung.replace("-", " "),
