@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import FILE, MODEL, returns_result
+from qwenops.cli.common import FILE, MODEL, offline_option, returns_result
 from qwenops.result import Result
 from qwenops.setup.images import FAMILIES
 
@@ -20,6 +20,7 @@ from qwenops.setup.images import FAMILIES
 @click.option("--max-tokens", type=click.IntRange(1, 65536), metavar="N", help="Scale large pictures down to this.")
 @click.option("--ctx", "num_ctx", type=click.IntRange(min=1), metavar="N", help="Check that they fit this context.")
 @click.option("--dpi", type=click.FloatRange(1, 10000), metavar="N", help="What the pictures were scanned at.")
+@offline_option
 @returns_result
 def command(files: tuple[Path, ...], **options: Any) -> Result:
     """Say how many tokens pictures take, and what the model gets to see of them.

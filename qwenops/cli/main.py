@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "server": ("server", "Show, plan, write and check the settings that no Modelfile can say."),
     "machine": ("machine", "Show devices, memory and the runtime that were found."),
     "doctor": ("doctor", "Find what stands in the way, with evidence and the command that mends it."),
+    "config": ("config", "Show and change the defaults of options, and where each is read."),
     "history": ("history", "Show what was planned, loaded and measured here."),
     "uninstall": ("uninstall", "Remove what qwenops made, and say what stays."),
 }
@@ -51,6 +52,9 @@ class LazyGroup(click.Group):
             return None
         module = import_module(f"qwenops.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
+        from qwenops.cli.settings import name_variables
+
+        name_variables(command, cmd_name)
         return command
 
     def resolve_command(
@@ -64,7 +68,21 @@ class LazyGroup(click.Group):
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
-        return super().resolve_command(ctx, args)
+        found, command, rest = super().resolve_command(ctx, args)
+        if found and command and not ctx.resilient_parsing:
+            self._give_defaults(ctx, found, command, rest)
+        return found, command, rest
+
+    def _give_defaults(self, ctx: click.Context, name: str, command: click.Command, args: list[str]) -> None:
+        """Defaults of the user's settings; help is shown also where they cannot be used."""
+        from qwenops.cli.settings import defaults_for
+        from qwenops.errors import QwenopsError
+
+        try:
+            ctx.default_map = defaults_for(command, name, COMMANDS)
+        except QwenopsError:
+            if not {"-h", "--help"} & set(args):
+                raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List names and lines from the table above, without importing anything."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import FILE, MODEL, gpu_option, model_options, returns_result, task_options
+from qwenops.cli.common import FILE, MODEL, gpu_option, model_options, offline_option, returns_result, task_options
 from qwenops.result import Result
 
 
@@ -16,6 +16,7 @@ from qwenops.result import Result
 @model_options
 @task_options
 @gpu_option
+@offline_option
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write to FILE instead of the terminal.")
 @click.option(
     "--mode", type=click.Choice(["instruct", "thinking"]), help="Sampling of the other mode of a model that has two."

@@ -1,7 +1,8 @@
 """The catalogue: published Qwen vision models by the names people type, and where their files are.
 
 The data is catalog.toml beside this module, each table with its sources; a user's own entries of the same form in
-catalog.toml of the configuration folder are laid over it. Nothing is asked over a network here.
+catalog.toml of the configuration folder, and in files that config.toml names, are laid over it. Nothing is asked over
+a network here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from qwenops.errors import BadInput
@@ -165,12 +167,23 @@ def _folded(name: str) -> str:
 
 
 def _own_entries(shapes: Mapping[str, Any]) -> dict[str, Entry]:
+    from qwenops.config import extra_catalogs
     from qwenops.paths import config_dir
 
-    path = config_dir() / "catalog.toml"
+    own = _entries_of(config_dir() / "catalog.toml", shapes, required=False)
+    for path in extra_catalogs():
+        own |= _entries_of(path, shapes, required=True)
+    return own
+
+
+def _entries_of(path: Path, shapes: Mapping[str, Any], *, required: bool) -> dict[str, Entry]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if required:
+            raise BadInput(
+                f"{path} is not there, and [catalog] files names it", do="qwenops config unset catalog.files"
+            ) from None
         return {}
     except (OSError, UnicodeDecodeError) as e:
         raise BadInput(f"{path} cannot be read: {e}") from None

@@ -43,6 +43,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.calibrate": ("calibrate", "calibrate_view"),
     "qwenops.bench": ("bench", "bench_view"),
     "qwenops.doctor": ("doctor", "doctor_view"),
+    "qwenops.config": ("config", "config_view"),
     "qwenops.history": ("bench", "history_view"),
     "qwenops.uninstall": ("doctor", "uninstall_view"),
 }

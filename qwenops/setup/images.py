@@ -52,12 +52,13 @@ def image_tokens_result(
     max_tokens: int | None,
     num_ctx: int | None,
     dpi: float | None,
+    offline: bool = False,
 ) -> Result:
     """Tokens of each picture under the limits in force ("qwenops.image-tokens/1"; its JSON is the plain list).
 
     Exit code 1 when a picture cannot be used, or when they do not fit `num_ctx` together.
     """
-    rule = _rule(model, family, min_tokens, max_tokens)
+    rule = _rule(model, family, min_tokens, max_tokens, offline=offline)
     images = [_row(path, rule, dpi) for path in unfolded(files)]
     if not images:
         raise BadInput(f"{files[0]} holds no pictures", do="give pictures, or a folder of them")
@@ -82,9 +83,9 @@ def image_tokens_result(
     return Result("qwenops.image-tokens/1", data, notes, 1 if failed or not fits else 0, rows="images")
 
 
-def _rule(model: Given | None, family: str | None, least: int | None, most: int | None) -> Rule:
+def _rule(model: Given | None, family: str | None, least: int | None, most: int | None, *, offline: bool) -> Rule:
     if model is not None:
-        name, architecture, cell = _of_model(model)
+        name, architecture, cell = _of_model(model, offline=offline)
     else:
         name = family or "qwen3vl"
         architecture = FAMILIES[name]
@@ -105,7 +106,7 @@ def _rule(model: Given | None, family: str | None, least: int | None, most: int 
     return Rule(name, cell, least, most)
 
 
-def _of_model(given: Given) -> tuple[str, str, int]:
+def _of_model(given: Given, *, offline: bool) -> tuple[str, str, int]:
     """Name, architecture and cell of a model: a file, a reference, or a name that Ollama knows."""
     from qwenops.setup.given import variants
     from qwenops.setup.registered import registered_model
@@ -118,7 +119,7 @@ def _of_model(given: Given) -> tuple[str, str, int]:
             raise BadInput(f"there is no file {given}, and no model of that name in Ollama", do="qwenops list")
         model = found.model
     else:
-        model = variants((given,), None)[0]
+        model = variants((given,), None, offline=offline)[0]
     if model.projector is None:
         from qwenops.memory.inline import inline_projector
 
