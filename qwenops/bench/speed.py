@@ -52,8 +52,8 @@ def measure(
     """
     if model.inline_vision:
         raise BadInput(
-            f"{model.path} carries its vision tensors inside, as only Ollama's own server reads them",
-            do="benchmark a GGUF with a projector of its own",
+            f"{model.source} carries its vision tensors inside, as only Ollama's own server reads them",
+            do="benchmark a GGUF with a projector of its own, from the Hugging Face hub: qwenops models",
         )
 
     def heard(event: Mapping[str, Any]) -> None:
@@ -61,7 +61,7 @@ def measure(
             test = SpeedTest(event["prompt"], event["generate"], event["depth"])
             on_sample(model.quant, test.name, event["tps"])
 
-    threads = settings.threads or _physical_cores()
+    threads = settings.threads or physical_cores()
     kv = {"kv_type_number": _KV_NUMBERS[settings.kv_type]}
     request = {
         "file": str(model.path),
@@ -85,7 +85,7 @@ def measure(
     )
 
 
-def _physical_cores() -> int:
+def physical_cores() -> int:
     import os
 
     import psutil

@@ -58,7 +58,7 @@ def dry_loads(
     old or refuses the model, BadInput for settings with which nothing loads, ChildDied when the library aborts.
     """
     if model.inline_vision:
-        raise PartMissing(f"{model.path} carries its vision tensors inside, as only Ollama's own server reads them")
+        raise PartMissing(f"{model.source} carries its vision tensors inside, as only Ollama's own server reads them")
     if any(one.n_cpu_moe for one in settings):
         raise PartMissing("llama-cpp-python cannot be told which experts stay on the host")
     if any(one.draft_tokens for one in settings):

@@ -106,6 +106,7 @@ class Requantizer:
             quant=quant,
             file_bytes=header.file_bytes,
             remote=f"{source.source} as {quant}",
+            stored=None,
         )
         return Variant(model, recipe, sum(t.fallback for t in outcome.targets), outcome.needs_imatrix, imatrix)
 

@@ -63,7 +63,7 @@ class Projector:
     """A vision projector file (mmproj) that belongs to a model.
 
     `remote` is set where only the header was read, of a file that is not here: it names the file, and `path` holds
-    the header's bytes alone.
+    the header's bytes alone. `stored` is the model's name in Ollama where `path` is a blob of its store.
     """
 
     path: Path
@@ -72,11 +72,12 @@ class Projector:
     projection_dim: int
     file_bytes: int
     remote: str | None = None
+    stored: str | None = None
 
     @property
     def source(self) -> str:
-        """The file as people name it: its path, or the reference of one that is not here."""
-        return self.remote or str(self.path)
+        """The file as people name it: its path, the reference of one that is not here, or whose blob it is."""
+        return self.remote or (f"ollama:{self.stored} (projector)" if self.stored else str(self.path))
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Model:
     `quant` is the field's own name ("Q4_K_M", "IQ4_XS", "UD-Q4_K_XL"); `shards` has one path for a plain file.
     `inline_vision` is set when the vision tensors are inside the model file, as in Ollama's own library.
     `remote` is set where only the header was read, of files that are not here: it names the file, and `shards` hold
-    the headers' bytes alone, each under its file's own name.
+    the headers' bytes alone, each under its file's own name. `stored` is the name under which Ollama has the model,
+    where `shards` is its blob in Ollama's store.
     """
 
     name: str
@@ -99,11 +101,12 @@ class Model:
     projector: Projector | None = None
     inline_vision: bool = False
     remote: str | None = None
+    stored: str | None = None
 
     @property
     def source(self) -> str:
-        """The file as people name it: its path, or the reference of one that is not here."""
-        return self.remote or str(self.path)
+        """The file as people name it: its path, the reference of one that is not here, or its name in Ollama."""
+        return self.remote or (f"ollama:{self.stored}" if self.stored else str(self.path))
 
     @property
     def path(self) -> Path:

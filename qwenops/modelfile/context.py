@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,6 +35,8 @@ class RenderContext:
     `layers` counts the output layer, as num_gpu does. `num_gpu` None leaves the choice to Ollama, which is the only
     other value that keeps a projector on the GPU; `projector_device` "cpu" says that it may go. `num_predict` None
     sets no end. `summary` are comment lines for the head of the file: what was planned, where the numbers come from.
+    `base` is the name of a model that Ollama has already and that this one is made from, in place of files; `undone`
+    are parameters of that one which the plan does not want.
     """
 
     name: str
@@ -61,6 +63,8 @@ class RenderContext:
     messages: tuple[Message, ...] = ()
     adapter_path: Path | None = None
     summary: tuple[str, ...] = ()
+    base: str | None = None
+    undone: Mapping[str, int] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise BadInput for what Ollama would take and then do something else with."""

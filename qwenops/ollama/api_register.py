@@ -6,6 +6,7 @@ when it next starts. Source: server/create.go and CreateBlobHandler, Ollama v0.3
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from qwenops.errors import BadInput, CheckFailed, PartMissing
 from qwenops.ollama import ledger
 from qwenops.ollama.contents import Contents, fingerprint
 from qwenops.ollama.digest import Digested, digest_file
-from qwenops.ollama.types import Progress, Registered
+from qwenops.ollama.types import Progress, Registered, Spec
 from qwenops.runtime.client import Client, TaggedModel
 from qwenops.runtime.names import Name, parse_name
 from qwenops.runtime.silence import server_down
@@ -48,7 +49,7 @@ def register(
     if dry_run:
         return _told(contents, name, 0, needed, changed=True, digest="", why=why)
     digested = [digest_file(path, progress=progress) for _, path in contents.files]
-    wanted = fingerprint(contents.spec, digested)
+    wanted = fingerprint(_with_base_digest(contents.spec, client), digested)
     if there and made and made.spec == wanted:
         return _told(contents, name, 0, 0, changed=False, digest=there.digest, why=why)
     sent = sum(_upload(client, found, progress) for found in digested)
@@ -58,6 +59,12 @@ def register(
         raise CheckFailed(f"Ollama said success, and its list lacks {name.short}", do="ollama list")
     ledger.record_model(runtime.url, name.short, now.digest, wanted)
     return _told(contents, name, sent, needed, changed=True, digest=now.digest, why=why)
+
+
+def _with_base_digest(spec: Spec, client: Client) -> Spec:
+    """The Spec as it is known again: its base by content too, which another pull may change under its name."""
+    base = _tagged(client, parse_name(spec.base)) if spec.base else None
+    return dataclasses.replace(spec, base=f"{spec.base}@{base.digest}") if base else spec
 
 
 def _upload(client: Client, found: Digested, progress: Progress) -> int:

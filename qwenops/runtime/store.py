@@ -128,6 +128,14 @@ def read_manifest(store: Store, name: Name | str) -> Manifest:
     wanted = parse_name(name) if isinstance(name, str) else name
     if not wanted.valid:
         raise BadInput(f"{name!s} is not a model name that Ollama takes", do="qwenops list")
+    found = find_manifest(store, wanted)
+    if found is None:
+        raise BadInput(f"The store {store.path} has no model {wanted.short}", do=("qwenops list", "ollama list"))
+    return found
+
+
+def find_manifest(store: Store, wanted: Name) -> Manifest | None:
+    """As read_manifest, for a name that may not be there: None."""
     root = store.path / "manifests"
     path = root / wanted.relative_path
     if os.path.isfile(path):
@@ -136,7 +144,7 @@ def read_manifest(store: Store, name: Name | str) -> Manifest:
         other = name_from_path(relative)
         if other is not None and other.folded == wanted.folded:
             return _parse(root / relative, other)
-    raise BadInput(f"The store {store.path} has no model {wanted.short}", do=("qwenops list", "ollama list"))
+    return None
 
 
 def blob_path(store: Store, digest: str) -> Path:

@@ -13,7 +13,7 @@ from qwenops.plan.ground import Ground
 from qwenops.plan.pictures import parse_image_size
 from qwenops.plan.types import Choice, Plan, Wish, model_entry
 from qwenops.result import Result
-from qwenops.setup.given import Given, variants
+from qwenops.setup.given import Given, variants, where_it_is
 from qwenops.setup.requants import in_quant
 from qwenops.units import parse_size
 
@@ -142,7 +142,8 @@ def _question(
     model, made = in_quant(path, found, quant, imatrix=imatrix, header_kept=rung != "closed form")
     machine, runtime = look_around(gpu, probe_devices=rung != "closed form")
     base = ground(machine, runtime)
-    base = replace(base, notes=(*made, *base.notes))
+    where = where_it_is((path,), found, runtime.store if runtime else None)
+    base = replace(base, notes=(*made, *where, *base.notes))
     in_force = offload_in_force(base.environment)
     settings = LoadSettings(
         num_ctx=ctx,
@@ -239,7 +240,9 @@ def make_plan(
     wish = make_wish(**pins)
     models = variants(paths, mmproj, offline=offline)
     machine, runtime = look_around(gpu)
-    return plan(models, task, machine, runtime, wish, pick=pick, history=_known(runtime)), machine, runtime
+    made = plan(models, task, machine, runtime, wish, pick=pick, history=_known(runtime))
+    where = where_it_is(paths, models, runtime.store if runtime else None)
+    return replace(made, notes=(*where, *made.notes)), machine, runtime
 
 
 def plan_result(paths: tuple[Given, ...], mmproj: Given | None, *, gpu: str | None, **rest: Any) -> Result:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from qwenops.errors import BadInput, PartMissing, QwenopsError
 from qwenops.model.types import Model
+
+if TYPE_CHECKING:
+    from qwenops.model.catalog import Named
+    from qwenops.runtime.types import Store
+
+OLLAMA: Final = "ollama:"
 
 _REPOSITORY = 64  # a name stands for whole repositories, whatever one reference may hold
 
@@ -30,6 +39,11 @@ def variants(
         raise BadInput(f"{names[0]} names a model; give it alone, or files", do=f"qwenops plan {names[0]}")
     if names:
         return _by_name(str(names[0]), mmproj, offline=offline, most=most)
+    stored = stored_models(given)
+    if stored:
+        others = tuple(one for one in given if one not in stored)
+        rest = variants(others, mmproj, offline=offline, most=most) if others else ()
+        return in_order((*rest, *(_with_projector(model, mmproj) for model in stored.values())))
     references = [one for one in given if isinstance(one, str)]
     paths = _there([one for one in given if isinstance(one, Path)])
     if isinstance(mmproj, Path) or (mmproj is None and not references):
@@ -55,6 +69,36 @@ def only_one(given: Given, models: tuple[Model, ...]) -> Model:
     )
 
 
+def stored_models(given: Iterable[Given | None]) -> dict[str, Model]:
+    """Those of the ollama: references that the store of the Ollama in sight holds, readable from here."""
+    wanted = [one for one in given if isinstance(one, str) and one.lower().startswith(OLLAMA)]
+    if not wanted:
+        return {}
+    from qwenops.model.stored import find_stored
+
+    store = _store_in_sight()
+    found = {one: find_stored(one[len(OLLAMA) :], store) for one in wanted} if store else {}
+    return {one: model for one, model in found.items() if model}
+
+
+def where_it_is(given: tuple[Given, ...], models: Iterable[Model], store: Store | None) -> tuple[str, ...]:
+    """Notes on where the models were found, where what was typed leaves that open: the store or the registry, and
+    whether Ollama has another model of a name that the catalogue answered for."""
+    notes = []
+    for model in models:
+        if model.stored:
+            folder = model.path.parent.parent
+            notes.append(f"ollama:{model.stored} is in your store ({folder}): its files are used where they are")
+        elif (model.remote or "").startswith(OLLAMA):
+            notes.append(f"{model.remote} is in the registry, not in your store: its header was read there")
+    from qwenops.model.stored import is_stored
+
+    for one in given:
+        if _is_name(one) and store is not None and not notes and is_stored(str(one), store):
+            notes.append(f"{one} was taken from the catalogue; Ollama has a model of that name too: ollama:{one}")
+    return tuple(notes)
+
+
 def must_be_in_reach(given: tuple[Given | None, ...], what: str) -> None:
     """As must_be_here, for a command that can bring files from the hub by itself."""
     must_be_here(tuple(one for one in given if not (isinstance(one, str) and _on_hub(one))), what)
@@ -69,9 +113,11 @@ def _on_hub(reference: str) -> bool:
 
 
 def must_be_here(given: tuple[Given | None, ...], what: str) -> None:
-    """Raise BadInput, saying how to get it, where `what` needs the whole file and was given a reference."""
+    """Raise BadInput, saying how to get it, where `what` needs the whole file and was given a reference to another
+    place than the store of the Ollama in sight."""
+    stored = stored_models(given)
     for one in given:
-        if isinstance(one, str):
+        if isinstance(one, str) and one not in stored:
             from qwenops.model.reference import download
 
             raise BadInput(f"{what} needs the file itself, and {one} is not here", do=download(one))
@@ -85,12 +131,17 @@ def _is_name(one: Given) -> bool:
 
 
 def _by_name(name: str, mmproj: Given | None, *, offline: bool, most: int) -> tuple[Model, ...]:
-    """The variants of a catalogue entry. Raises BadInput with the nearest names where there is none of that name."""
-    from qwenops.model.catalog import named
+    """The variants of a catalogue entry, else the model that Ollama has by that name.
+
+    Raises BadInput with the nearest names where neither has it.
+    """
+    from qwenops.model.catalog import find_named
     from qwenops.model.read import in_order
     from qwenops.model.reference import read_references
 
-    wanted = named(name)
+    if not find_named(name) and (own := _registered(name)):
+        return (_with_projector(own, mmproj),)
+    wanted = _named(name)
     found: dict[str, Model] = {}
     failed: QwenopsError | None = None
     for reference in wanted.references:
@@ -104,6 +155,63 @@ def _by_name(name: str, mmproj: Given | None, *, offline: bool, most: int) -> tu
     if not found and failed:
         raise failed
     return in_order(found.values())
+
+
+def _named(name: str) -> Named:
+    """The catalogue's entry; the error names what is like it in Ollama's store too."""
+    from qwenops.model.catalog import named
+
+    try:
+        return named(name)
+    except BadInput as error:
+        near = _near_in_store(name)
+        if near:
+            raise BadInput(error.message, do=(*(f"qwenops plan ollama:{one}" for one in near), *error.do)) from None
+        raise
+
+
+def _registered(name: str) -> Model | None:
+    from qwenops.model.stored import find_stored
+    from qwenops.runtime.names import parse_name
+
+    if not parse_name(name).valid:
+        return None
+    store = _store_in_sight()
+    return find_stored(name, store) if store else None
+
+
+def _near_in_store(name: str) -> list[str]:
+    import difflib
+
+    from qwenops.runtime.store import list_manifests
+
+    store = _store_in_sight()
+    try:
+        names = [m.name.short for m in list_manifests(store).manifests] if store else []
+    except QwenopsError:
+        return []
+    return difflib.get_close_matches(name if ":" in name else f"{name}:latest", names, n=2, cutoff=0.6)
+
+
+def _store_in_sight() -> Store | None:
+    """The store of the Ollama here, unless its server has shown that it lists other models than the folder has."""
+    from qwenops.runtime.discover import discover
+
+    runtime = discover(probe_devices=False)
+    return runtime.store if not runtime.reachable or (runtime.store and runtime.store.confirmed) else None
+
+
+def _with_projector(model: Model, mmproj: Given | None) -> Model:
+    """A stored model with a projector that was named: by then it is no longer the model that Ollama has."""
+    if mmproj is None:
+        return model
+    if not isinstance(mmproj, Path):
+        raise BadInput(f"the model is here and {mmproj} is not", do="download it and name the file with --mmproj")
+    from qwenops.model.projector import check_projector, read_projector
+
+    projector = read_projector(mmproj)
+    check_projector(model, projector)
+    return replace(model, projector=projector, stored=None)
 
 
 def _there(paths: list[Path]) -> list[Path]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from qwenops import __version__
 from qwenops.errors import BadInput, DoesNotFit
@@ -13,13 +14,18 @@ from qwenops.setup.answers import make_plan, plan_as_result
 from qwenops.setup.given import Given, must_be_here
 from qwenops.units import human
 
+if TYPE_CHECKING:
+    from qwenops.model.types import Model
+    from qwenops.modelfile.context import RenderContext
+
+_PLACING = ("main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 RUNG_WORDS = {"runtime": "asked of the runtime", "closed form": "by formula", "measured": "measured before"}
 
 
 def modelfile_text(
     plan: Plan, *, mode: str | None = None, system: str | None = None, template: Path | None = None
 ) -> str:
-    """The Modelfile of a plan that fits; DoesNotFit when it does not."""
+    """The Modelfile of a plan that fits, FROM the name of a model that Ollama has; DoesNotFit when it does not."""
     from qwenops.modelfile.context import context_for
     from qwenops.modelfile.render import render
     from qwenops.modelfile.types import Mode
@@ -40,7 +46,36 @@ def modelfile_text(
         system=system,
         summary=summary(plan.chosen),
     )
+    if choice.model.stored:
+        context = from_stored(choice.model, context)
     return render(plan.profile, context, template)
+
+
+UNDONE = {"num_gpu": -1, "num_predict": -1}
+"""What Ollama itself takes where nobody says these (api/types.go, DefaultOptions, v0.32.14)."""
+
+
+def from_stored(model: Model, context: RenderContext) -> RenderContext:
+    """The context of a model that is made from another one of Ollama's by its name, which passes its settings on."""
+    from qwenops.model.stored import inherited
+    from qwenops.modelfile.families import ChatFormat
+
+    passed_on = inherited(model)
+    said = {"num_gpu": context.num_gpu, "num_predict": context.num_predict}
+    undone = {k: v for k, v in UNDONE.items() if said[k] is None and passed_on.params.get(k, v) != v}
+    form = context.format
+    if passed_on.renderer:
+        form = ChatFormat(None, None, f"RENDERER and PARSER are those of {model.stored}: {passed_on.renderer}.")
+    return replace(context, base=model.stored, undone=undone, format=form)
+
+
+def inherited_notes(model: Model) -> tuple[str, ...]:
+    """What a model that is made from a stored one keeps of it, where people would not think of it."""
+    from qwenops.model.stored import inherited
+
+    passed_on = inherited(model)
+    kept = [*passed_on.texts, *(f"{k} {v}" for k, v in passed_on.params.items() if k in _PLACING)]
+    return (f"FROM {model.stored} passes on, and they stay in force: {', '.join(kept)}",) if kept else ()
 
 
 def summary(chosen: Judged) -> tuple[str, ...]:
@@ -79,7 +114,8 @@ def render_result(
     if output is not None:
         write_whole(output, text)
     data = {"text": text, "written": str(output) if output else None, "plan": made.as_data()}
-    return Result("qwenops.modelfile/1", data, notes=made.notes)
+    notes = (*made.notes, *inherited_notes(made.chosen.choice.model))
+    return Result("qwenops.modelfile/1", data, notes=notes)
 
 
 def check_result(path: Path) -> Result:

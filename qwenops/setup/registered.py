@@ -16,7 +16,7 @@ from qwenops.model.types import Model
 from qwenops.plan.ground import Ground, ground
 from qwenops.runtime.flags import image_cap
 from qwenops.runtime.names import checked_name
-from qwenops.runtime.store import DRAFT, MODEL, PROJECTOR, Manifest, blob_path, list_manifests, read_params
+from qwenops.runtime.store import DRAFT, Manifest, blob_path, list_manifests, read_params
 from qwenops.runtime.types import Runtime, Store
 
 
@@ -128,14 +128,12 @@ def formula_beside(model: Model, need: Need, base: Ground) -> tuple[Need, ...]:
 
 
 def _read(store: Store, manifest: Manifest) -> RegisteredModel | None:
-    from qwenops.model.read import read_model
+    from qwenops.model.stored import stored_model
 
-    models, projectors = manifest.of(MODEL), manifest.of(PROJECTOR)
-    if len(models) != 1:
-        return None
-    projector = blob_path(store, projectors[0].digest) if projectors else None
     try:
-        model = read_model(blob_path(store, models[0].digest), projector)
+        model = stored_model(store, manifest)
+        if model is None:
+            return None
         drafts = manifest.of(DRAFT)
         draft = blob_path(store, drafts[0].digest) if drafts else None
         return RegisteredModel(manifest.name.short, model, read_params(store, manifest), draft)

@@ -13,6 +13,7 @@ from qwenops import history
 from qwenops.errors import BadInput, PartMissing, ServerDown
 from qwenops.history import History
 from qwenops.machine.types import Machine
+from qwenops.ollama.in_place import look_at_blobs, touched_by_server
 from qwenops.ollama.types import Progress, silent
 from qwenops.paths import data_dir
 from qwenops.plan.types import Judged, Plan
@@ -23,7 +24,7 @@ from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
-from qwenops.setup.modelfiles import modelfile_text, write_whole
+from qwenops.setup.modelfiles import inherited_notes, modelfile_text, write_whole
 from qwenops.setup.registering import registered_entry
 from qwenops.setup.seeing import failed_before, prove_sight
 from qwenops.setup.versions import check_server_knows
@@ -87,12 +88,16 @@ def up_result(
     assert made.chosen is not None
     written = as_downloaded(made)
     text = modelfile_text(written, mode=options.mode, system=options.system, template=options.template)
+    look_at_blobs(made.chosen.choice.model, progress=progress)
     story = _Story(made, machine, runtime, made.chosen, name, text, options, brought)
     if options.dry_run:
         if brought is None and (runtime.reachable or runtime.store):
             story.register(progress)
         return story.result()
-    say(f"registering {name}: the weights are read once for their digest")
+    if made.chosen.choice.model.stored:
+        say(f"registering {name} on the files of {made.chosen.choice.model.stored}")
+    else:
+        say(f"registering {name}: the weights are read once for their digest")
     story.register(progress)
     if options.load:
         story.verify(say, progress)
@@ -120,7 +125,7 @@ class _Story:
         self.verified: dict[str, Any] | None = None
         self.sight: dict[str, Any] | None = None
         self.verified_before: str | None = None
-        self.notes = list(made.notes)
+        self.notes = [*made.notes, *inherited_notes(chosen.choice.model)]
 
     def register(self, progress: Progress) -> None:
         """Hand the Modelfile over, and keep it beside the list of what we made."""
@@ -137,6 +142,8 @@ class _Story:
             dry_run=self.options.dry_run,
             progress=progress,
         )
+        if not self.options.dry_run:
+            touched_by_server(self.chosen.choice.model)
         self.registered = registered_entry(done, dry_run=self.options.dry_run)
         self.notes += done.notes
         if self.options.dry_run:
