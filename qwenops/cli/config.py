@@ -131,6 +131,11 @@ def _all_settings() -> list[Setting]:
     return [*(Setting("defaults", key, shared[key].option) for key in DEFAULTS if key in shared), *found]
 
 
+def setting_names() -> list[str]:
+    """What `set` takes."""
+    return [*(setting.name for setting in _all_settings()), "catalog.files"]
+
+
 def _setting(name: str) -> Setting:
     settings = {setting.name: setting for setting in _all_settings()}
     if name in settings:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qwenops import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # name -> (module, one line for the list). The line is repeated in the command's own docstring and compared by a test.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -34,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "machine": ("machine", "Show devices, memory and the runtime that were found."),
     "doctor": ("doctor", "Find what stands in the way, with evidence and the command that mends it."),
     "config": ("config", "Show and change the defaults of options, and where each is read."),
+    "completion": ("completion", "Print what bash, zsh or fish needs to complete commands, options and names."),
     "history": ("history", "Show what was planned, loaded and measured here."),
     "uninstall": ("uninstall", "Remove what qwenops made, and say what stays."),
 }
@@ -55,14 +60,25 @@ class LazyGroup(click.Group):
         from qwenops.cli.settings import name_variables
 
         name_variables(command, cmd_name)
+        if ctx.resilient_parsing:  # a shell asks what could stand there
+            from qwenops.cli.completing import know_names
+
+            know_names(command, cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """Names and lines from the table above; Click would import every command for its line."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(n, help=line) for n, (_, line) in COMMANDS.items() if n.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest command when there is none of that name."""
         name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
+        if name and not ctx.resilient_parsing and not name.startswith("-") and name not in COMMANDS:
             import difflib
 
             near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -109,6 +125,10 @@ def run() -> None:
     """The entry point: the only place where an error becomes a line and an exit code."""
     import gc
 
+    if os.environ.get("_QWENOPS_COMPLETE"):
+        from qwenops.cli.completing import complete
+
+        sys.exit(complete(cli))
     from qwenops.cli.errors import report
 
     # A command lives for seconds and makes few cycles: looking for them after every 700 objects is a tenth of `need`.
