@@ -70,6 +70,14 @@ class History(AbstractContextManager["History"]):
         """Plans, oldest first; those of one model, or all."""
         return self._rows("plans", _plan, model_key=model_key)
 
+    def forget_plans(self, ids: Sequence[int]) -> int:
+        """Forget plans by their ids; returns how many there were."""
+        if not ids:
+            return 0
+        with self._file.writing() as db:
+            marks = ", ".join("?" * len(ids))
+            return int(db.execute(f"delete from plans where id in ({marks})", tuple(ids)).rowcount)
+
     # --- loads
 
     def record_load(

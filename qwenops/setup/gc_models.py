@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from qwenops.waste import Waste, status_of
 
 DOWNLOAD: Final = "download"
 """The word under which the history keeps that a made file came from the hub."""
+PLANS: Final = "plans"
+"""The word under which it keeps which plans a Modelfile was made by."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ def modelfiles_not_needed(stores: Sequence[StoreSeen], runtime: Runtime) -> tupl
         Waste(
             "modelfile",
             path,
-            f"its model {path.stem} was removed",
+            f"{path.stem} was removed: its Modelfile{_and_plans(rows.get(str(path)))}",
             (path,),
-            partial(_take_made, path, rows.get(str(path))),
+            partial(_take_modelfile, path, rows.get(str(path))),
         )
         for path in sorted(folder.glob("*.Modelfile"))
         if path.stem in gone
@@ -111,13 +113,15 @@ def downloads_not_needed(stores: Sequence[StoreSeen], runtime: Runtime) -> tuple
     """
     if any(store.why for store in stores):
         return ()
+    from qwenops.model.leftovers import names_of
+
     with history.open() as kept:
-        models, files = kept.made("model", removed=True), kept.made("file")
+        models, made = kept.made("model", removed=True), kept.made("file")
     standing = _standing(models, stores, runtime)
     known = _plain(row.name for row in models)
     named = frozenset(digest for store in stores for digest in store.named)
     found = []
-    for row in files:
+    for row in made:
         brought = row.details.get(DOWNLOAD)
         path = Path(row.location)
         if not isinstance(brought, dict) or status_of(path) is None or str(brought.get("sha256")) in named:
@@ -125,8 +129,19 @@ def downloads_not_needed(stores: Sequence[StoreSeen], runtime: Runtime) -> tuple
         names = _plain(map(str, brought.get("for") or ()))
         if names and names <= known and not names & standing:
             why = f"{row.name}, brought for {', '.join(brought['for'])}, which is gone"
-            found.append(Waste(DOWNLOAD, path, why, (path,), partial(_take_download, path, row)))
+            files = (path, *(name for name in names_of(path) if not name.is_symlink()))
+            found.append(
+                Waste(DOWNLOAD, path, why, files, partial(_take_download, path, row, [Path(s.path) for s in stores]))
+            )
     return tuple(found)
+
+
+def note_modelfile(path: Path, model_key: str, plan: Mapping[str, Any]) -> None:
+    """Keep a plan, and that the Modelfile of a model was made by it, so that both go when the model is gone."""
+    with history.open() as kept:
+        standing = next((row for row in kept.made("file") if row.location == str(path)), None)
+        plans = [*_plans_of(standing), kept.record_plan(model_key, plan)]
+        kept.record_made("file", path.name, str(path), {PLANS: plans})
 
 
 def note_download(source: str, path: Path, sha256: str, name: str, *, fetched: bool) -> None:
@@ -171,16 +186,28 @@ def _plain(names: Iterable[str]) -> frozenset[str]:
     return frozenset(re.sub(r"[/:]", "-", name.removesuffix(":latest")) for name in names)
 
 
-def _take_made(path: Path, row: MadeRow | None) -> str:
+def _plans_of(row: MadeRow | None) -> tuple[int, ...]:
+    said = row.details.get(PLANS) if row else None
+    return tuple(one for one in said if isinstance(one, int)) if isinstance(said, list) else ()
+
+
+def _and_plans(row: MadeRow | None) -> str:
+    count = len(_plans_of(row))
+    return f" and {count} plan{'s' * (count > 1)} in the history" if count else ""
+
+
+def _take_modelfile(path: Path, row: MadeRow | None) -> str:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         return f"{error.strerror or error}"
+    with history.open() as kept:
+        kept.forget_plans(_plans_of(row))
     _forget(row)
     return ""
 
 
-def _take_download(path: Path, row: MadeRow) -> str:
+def _take_download(path: Path, row: MadeRow, stores: Sequence[Path]) -> str:
     """Look into every store once more, then take the file and its names away."""
     from qwenops.machine.open_files import holder_of
     from qwenops.model.leftovers import names_of, take_download
@@ -188,7 +215,7 @@ def _take_download(path: Path, row: MadeRow) -> str:
     from qwenops.ollama.references import referenced
 
     try:
-        if any(path.name in referenced(store) for store in ledger.stores() if store.exists()):
+        if any(path.name in referenced(store) for store in (*stores, *ledger.stores()) if store.exists()):
             return "a model names it by now"
     except QwenopsError as error:
         return error.message

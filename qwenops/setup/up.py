@@ -131,6 +131,7 @@ class _Story:
         """Hand the Modelfile over, and keep it beside the list of what we made."""
         from qwenops.ollama.from_modelfile import spec_from
         from qwenops.ollama.register import register
+        from qwenops.setup.gc_models import note_modelfile
 
         done = register(
             spec_from(self.text, Path.cwd()),
@@ -150,9 +151,7 @@ class _Story:
             return
         if done.changed or not self.modelfile.exists():
             write_whole(self.modelfile, self.text)
-            with history.open() as kept:
-                kept.record_made("file", self.modelfile.name, str(self.modelfile))
-                kept.record_plan(self._model_key(), self.made.as_data())
+            note_modelfile(self.modelfile, self._model_key(), self.made.as_data())
 
     def verify(self, say: Say, progress: Progress) -> None:
         """Load the model and hold the plan against it, unless that was done before and nothing changed since."""

@@ -22,7 +22,7 @@ from qwenops.ollama import ledger
 from qwenops.ollama.register import register
 from qwenops.ollama.remove import remove_model
 from qwenops.runtime.client import Client
-from qwenops.setup.gc_models import note_download
+from qwenops.setup.gc_models import note_download, note_modelfile
 from tests.ollama.support import minimal_gguf, runtime_of, spec_for, store_alone
 from tests.support.cli import Answer, qwenops
 from tests.support.server import start_ollama
@@ -234,20 +234,20 @@ def test_modelfiles_of_removed_models_go_and_others_stay(tmp_path: Path) -> None
         if name != "never":
             file = minimal_gguf(tmp_path / f"{name}.gguf", seed=len(name))
             done = register(spec_for(file), name, runtime)
-            with history.open() as kept:
-                kept.record_made("file", f"{name}.Modelfile", str(folder / f"{name}.Modelfile"))
+            for _ in range(2):
+                note_modelfile(folder / f"{name}.Modelfile", f"key of {name}", {"plan": "for ocr"})
             if name == "by-hand" and done.manifest:
                 done.manifest.unlink()
     remove_model(runtime, "gone")
 
     answer = gc("--yes")
-    assert sorted(Path(t["path"]).stem for t in answer.data["things"] if t["kind"] == "modelfile") == [
-        "by-hand",
-        "gone",
-    ]
+    went = [thing for thing in answer.data["things"] if thing["kind"] == "modelfile"]
+    assert sorted(Path(thing["path"]).stem for thing in went) == ["by-hand", "gone"]
+    assert all("its Modelfile and 2 plans in the history" in thing["why"] for thing in went)
     assert sorted(path.stem for path in folder.iterdir()) == ["never", "stays"]
     with history.open() as kept:
         assert [row.name for row in kept.made("file")] == ["stays.Modelfile"]
+        assert [row.model_key for row in kept.plans()] == ["key of stays"] * 2
 
 
 def test_ghosts_old_headers_and_answers_of_a_gone_runtime_go(tmp_path: Path) -> None:
