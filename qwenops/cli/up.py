@@ -27,8 +27,8 @@ OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace
     "--via",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "store", "api"]),
-    help="By link into the store, or by upload.",
+    type=click.Choice(["auto", "store", "api", "pull"]),
+    help="By link into the store, by upload, or by Ollama's own pull from its library.",
 )
 @click.option("--copy", is_flag=True, help="Copy the weights into the store instead of linking them.")
 @click.option("--replace", is_flag=True, help="Replace a model of that name that qwenops did not make.")

@@ -27,7 +27,12 @@ def registry_of(name: Name) -> str:
     """The registry's address. QWENOPS_REGISTRY stands in for Ollama's own, as a mirror of it does."""
     if name.host.lower() == DEFAULT_HOST:
         return (os.environ.get("QWENOPS_REGISTRY") or f"https://{DEFAULT_HOST}").rstrip("/")
-    return f"https://{name.host}"
+    return f"{'http' if is_loopback(name.host) else 'https'}://{name.host}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a registry is on this machine, where it is asked without TLS, as other tools ask one there."""
+    return re.fullmatch(r"(localhost|127(\.\d{1,3}){3})(:\d+)?", host.lower()) is not None
 
 
 def registry_files(

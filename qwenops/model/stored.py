@@ -85,7 +85,7 @@ def stored_model(store: Store, manifest: Manifest) -> Model | None:
         if size != layer.size_bytes:
             raise CheckFailed(
                 f"ollama:{name} is not whole in {store.path}: the blob {path.name[:19]}… is gone or cut off",
-                do=f"ollama pull {name}",
+                do=(f"rm -f '{path}'     (Ollama takes it for whole while it is there)", f"ollama pull {name}"),
             )
     model = read_model(blob_path(store, models[0].digest), None)
     named = model.name if isinstance(model.header.metadata.get("general.name"), str) else manifest.name.model

@@ -38,13 +38,8 @@ def register(
     if not runtime.reachable:
         raise server_down(runtime)
     client = Client(runtime.url)
-    there = _tagged(client, name)
+    there = refuse_foreign(client, name, replace=replace)
     made = ledger.made_here(runtime.url, name.short)
-    if there and not replace and (made is None or made.digest != there.digest):
-        raise BadInput(
-            f"{name.short} exists in Ollama and was not made by qwenops through the API, or was changed since",
-            do=("choose another name", "or add --replace"),
-        )
     needed = contents.total_bytes + contents.model_bytes
     if dry_run:
         return _told(contents, name, 0, needed, changed=True, digest="", why=why)
@@ -59,6 +54,18 @@ def register(
         raise CheckFailed(f"Ollama said success, and its list lacks {name.short}", do="ollama list")
     ledger.record_model(runtime.url, name.short, now.digest, wanted)
     return _told(contents, name, sent, needed, changed=True, digest=now.digest, why=why)
+
+
+def refuse_foreign(client: Client, name: Name, *, replace: bool) -> TaggedModel | None:
+    """What the server has under the name; BadInput where that was not made by qwenops and may not be replaced."""
+    there = _tagged(client, name)
+    made = ledger.made_here(client.url, name.short)
+    if there and not replace and (made is None or made.digest != there.digest):
+        raise BadInput(
+            f"{name.short} exists in Ollama and was not made by qwenops through the API, or was changed since",
+            do=("choose another name", "or add --replace"),
+        )
+    return there
 
 
 def _with_base_digest(spec: Spec, client: Client) -> Spec:

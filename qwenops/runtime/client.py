@@ -175,6 +175,26 @@ class Client:
                 )
             time.sleep(0.1)
 
+    def pull(
+        self,
+        name: str,
+        *,
+        insecure: bool = False,
+        on_status: Callable[[Mapping[str, Any]], None] | None = None,
+        timeout_s: float = LONG_S,
+    ) -> None:
+        """Have the server fetch a model from its registry; `insecure` lets it ask one without TLS.
+
+        `timeout_s` limits each silence: at the end the server hashes every file that came.
+        """
+        last: Mapping[str, Any] = {}
+        body = {"model": name, "insecure": insecure}
+        for last in lines(self.where, "POST", "/api/pull", body=body, timeout_s=timeout_s):
+            if on_status:
+                on_status(last)
+        if last.get("status") != "success":
+            raise CheckFailed(f"Ollama stopped pulling {name} without saying why", do="run the command again")
+
     def delete(self, name: str) -> None:
         """Remove a model from the server's store; blobs that no other model uses go with it."""
         ask(self.where, "DELETE", "/api/delete", body={"model": name}, timeout_s=max(self.quick_s, 60.0))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def pieces_away(made: Plan, *, offline: bool) -> tuple[Piece, ...]:
     """The files of the chosen model that are on the hub, by one listing a repository; none where all of it is here."""
     chosen = made.chosen
-    if chosen is None or not _is_away(chosen.choice.model):
+    if chosen is None or not _is_away(chosen.choice.model) or (chosen.choice.model.remote or "").startswith("ollama:"):
         return ()
     from qwenops.model.download import pieces_of
 
@@ -66,6 +66,11 @@ def foresee(
     if store is None or via == "api":
         return ()
     refuse_foreign(what_is_there(store, checked_name(name)), store, replace=replacing)
+    if not store.writable:
+        return (
+            f"{store.path} cannot be written by you: after the download a sudo command for the link is shown. With --via "
+            "pull Ollama fetches a model of its own library itself",
+        )
     if nearest(cache_folder()).stat().st_dev == nearest(store.path / "blobs").stat().st_dev:
         return ()
     needed = model.file_bytes + (model.projector.file_bytes if model.projector else 0)

@@ -100,11 +100,13 @@ def where_it_is(given: tuple[Given, ...], models: Iterable[Model], store: Store 
 
 
 def must_be_in_reach(given: tuple[Given | None, ...], what: str) -> None:
-    """As must_be_here, for a command that can bring files from the hub by itself."""
-    must_be_here(tuple(one for one in given if not (isinstance(one, str) and _on_hub(one))), what)
+    """As must_be_here, for a command that can bring files from the hub or have the server pull them."""
+    must_be_here(tuple(one for one in given if not (isinstance(one, str) and _can_be_brought(one))), what)
 
 
-def _on_hub(reference: str) -> bool:
+def _can_be_brought(reference: str) -> bool:
+    if reference.lower().startswith(OLLAMA):
+        return True  # the server pulls it
     from qwenops.model.hub import hub_address
 
     if reference.lower().startswith("hf:"):

@@ -46,7 +46,7 @@ def modelfile_text(
         system=system,
         summary=summary(plan.chosen),
     )
-    if choice.model.stored:
+    if base_of(choice.model):
         context = from_stored(choice.model, context)
     return render(plan.profile, context, template)
 
@@ -66,7 +66,13 @@ def from_stored(model: Model, context: RenderContext) -> RenderContext:
     form = context.format
     if passed_on.renderer:
         form = ChatFormat(None, None, f"RENDERER and PARSER are those of {model.stored}: {passed_on.renderer}.")
-    return replace(context, base=model.stored, undone=undone, format=form)
+    return replace(context, base=base_of(model), undone=undone, format=form)
+
+
+def base_of(model: Model) -> str | None:
+    """The name that FROM says for a model which Ollama has, or will have once it has pulled it; None for files."""
+    remote = model.remote or ""
+    return model.stored or (remote.removeprefix("ollama:") if remote.startswith("ollama:") else None)
 
 
 def inherited_notes(model: Model) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
-from qwenops.setup.modelfiles import inherited_notes, modelfile_text, write_whole
+from qwenops.setup.modelfiles import base_of, inherited_notes, modelfile_text, write_whole
+from qwenops.setup.pull import in_library, is_pulled, pull_chosen
 from qwenops.setup.registering import registered_entry
 from qwenops.setup.seeing import failed_before, prove_sight
 from qwenops.setup.versions import check_server_knows
@@ -65,6 +66,9 @@ def up_result(
     ServerDown when there is no server to load with, unless loading was not asked for.
     """
     must_be_in_reach((*paths, mmproj), "up")
+    offline = bool(options.pins.get("offline"))
+    if options.via == "pull":
+        paths, options = in_library(paths, options.pins.get("quant"), offline=offline), replace(options, via="auto")
     if options.name:
         checked_name(options.name)
     made, machine, runtime = make_plan(paths, mmproj, gpu=None, task=options.task, **options.pins)
@@ -76,14 +80,24 @@ def up_result(
         down = server_down(runtime)
         raise ServerDown(down.message, do=(*down.do, "or add --no-load to register into the store alone"))
     check_server_knows(made.chosen.choice.model, runtime)
-    offline = bool(options.pins.get("offline"))
     name = options.name or default_name(made.chosen, options.task)
     pieces = pieces_away(made, offline=offline)
     foreseen = foresee(made, pieces, name, runtime, via=options.via, replacing=options.replace)
     for note in foreseen:
         say(note)
     brought = would_bring(pieces) if options.dry_run else None
-    if not options.dry_run:
+    if is_pulled(made):
+        made, brought = pull_chosen(
+            made,
+            name,
+            runtime,
+            replacing=options.replace,
+            dry_run=options.dry_run,
+            offline=offline,
+            say=say,
+            progress=progress,
+        )
+    elif not options.dry_run:
         made, brought = bring_chosen(made, pieces, name=name, offline=offline, say=say, progress=progress)
     assert made.chosen is not None
     written = as_downloaded(made)
@@ -94,8 +108,8 @@ def up_result(
         if brought is None and (runtime.reachable or runtime.store):
             story.register(progress)
         return story.result()
-    if made.chosen.choice.model.stored:
-        say(f"registering {name} on the files of {made.chosen.choice.model.stored}")
+    if base := base_of(made.chosen.choice.model):
+        say(f"registering {name} on the files of {base}")
     else:
         say(f"registering {name}: the weights are read once for their digest")
     story.register(progress)

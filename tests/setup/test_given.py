@@ -74,10 +74,10 @@ def test_a_file_here_is_planned_beside_one_elsewhere(hub: Web, tmp_path: Path) -
     assert [(m.quant, bool(m.remote)) for m in models] == [("Q8_0", True), ("Q4_K_M", False)]
 
 
-def test_up_brings_from_the_hub_and_sends_elsewhere_for_the_rest() -> None:
-    answer = qwenops("up", "ollama:qwen3-vl:8b")
+def test_up_sends_elsewhere_for_what_neither_the_hub_nor_a_registry_has() -> None:
+    answer = qwenops("up", "https://models.example/eyes.gguf")
     assert answer.code == 2
-    assert "ollama pull qwen3-vl:8b" in answer.err
+    assert "curl -L -O -C - 'https://models.example/eyes.gguf'" in answer.err
 
 
 @pytest.mark.parametrize("command", ["render", "bench"])

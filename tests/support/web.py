@@ -89,15 +89,22 @@ class Web:
         listing = {"id": repo, "modelId": repo, "sha": "0" * 40, "siblings": siblings, "private": False}
         self.json(f"/api/models/{repo}", listing)
 
-    def registry(self, name: str, tag: str, layers: dict[str, Path], cdn: Web) -> None:
-        """A registry's model: its manifest, and each blob as a redirect to the content network."""
+    def registry(self, name: str, tag: str, layers: dict[str, Path], cdn: Web, *, config: Path | None = None) -> None:
+        """A registry's model: its manifest, and each blob as a redirect to the content network.
+
+        With a `config` the digests are true and the real Ollama can pull it; else they are made up, which is quicker.
+        """
+        kinds = {f"application/vnd.ollama.image.{kind}": file for kind, file in layers.items()}
+        if config is not None:
+            kinds["application/vnd.docker.container.image.v1+json"] = config
         rows = []
-        for kind, file in layers.items():
-            digest = "sha256:" + hashlib.sha256(str(file).encode()).hexdigest()
-            media = f"application/vnd.ollama.image.{kind}"
+        for media, file in kinds.items():
+            seed = file.read_bytes() if config is not None else str(file).encode()
+            digest = "sha256:" + hashlib.sha256(seed).hexdigest()
             rows.append({"mediaType": media, "digest": digest, "size": file.stat().st_size})
             self.redirect(f"/v2/{name}/blobs/{digest}", cdn.file(f"/data/{digest}", file), 307)
-        self.json(f"/v2/{name}/manifests/{tag}", {"schemaVersion": 2, "config": {}, "layers": rows})
+        about = rows.pop() if config is not None else {}
+        self.json(f"/v2/{name}/manifests/{tag}", {"schemaVersion": 2, "config": about, "layers": rows})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -124,7 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         """As GET without the body; what is asked so is kept apart from what is fetched."""
-        status, headers, _ = self.web.pages.get(self.path.partition("?")[0], (404, {}, b""))
+        path = self.path.partition("?")[0]
+        status, headers, _ = self.web.pages.get(path, (404, {}, b""))
+        if path in self.web.files:
+            status, headers = 200, {"Content-Length": str(self.web.files[path].stat().st_size)}
         if self.web.token and self.headers.get("Authorization") != f"Bearer {self.web.token}":
             status, headers = 401, {"X-Error-Code": "GatedRepo"}
         self.close_connection = True
