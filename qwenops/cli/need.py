@@ -28,6 +28,11 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
 @click.option(
     "--parallel", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N", help="Sequences at once."
 )
+@click.option(
+    "--kv-unified/--no-kv-unified",
+    default=None,
+    help="One cache for all sequences.  [default: as the server does]",
+)
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Logical batch.  [default: the ubatch]")
 @click.option("--ubatch", default=512, show_default=True, type=click.IntRange(1), metavar="N", help="Physical batch.")
 @click.option(

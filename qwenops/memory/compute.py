@@ -18,7 +18,7 @@ from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.draft_head import RollingBack
 from qwenops.memory.graphs.hybrid import Hybrid
 from qwenops.memory.graphs.pieces import Batch, Layout
-from qwenops.memory.kv import CELL_PADDING, cache_owners, cells_per_sequence, micro_batch, window_cells
+from qwenops.memory.kv import CELL_PADDING, cache_owners, cells_per_stream, micro_batch, streams, window_cells
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import is_quantized, kv_type_number
 from qwenops.memory.replays import Recorded, Replays, Structure
@@ -66,8 +66,9 @@ def compute_bytes(
     batch = Batch(
         tokens=pad(tokens, settings.parallel),
         sequences=settings.parallel,
+        streams=streams(settings),
         outputs=tokens if every_row else min(tokens, output_rows(shape, settings)),
-        cells=cells_per_sequence(settings),
+        cells=cells_per_stream(settings),
         window_cells=window_cells(shape, settings),
         type_k=kv_type_number(settings.kv_type_k),
         type_v=kv_type_number(settings.kv_type_v),
@@ -111,14 +112,14 @@ def _tokens(shape: Shape, settings: LoadSettings) -> int:
     """Tokens of the largest batch; one that sees itself whole is cut to the padded context only."""
     if shape.causal:
         return micro_batch(settings)
-    return min(cells_per_sequence(settings) * settings.parallel, settings.batch, settings.ubatch)
+    return min(cells_per_stream(settings) * streams(settings), settings.batch, settings.ubatch)
 
 
 def _reach(shape: Shape, settings: LoadSettings, batch: Batch) -> tuple[int, int]:
     """Between which cells nothing else of a batch changes."""
     if settings.swa_full:
         return batch.cells, batch.cells
-    least = max(pad(batch.tokens // batch.sequences, CELL_PADDING), batch.window_cells)
+    least = max(pad(batch.tokens // batch.streams, CELL_PADDING), batch.window_cells)
     return min(least, batch.cells), max(pad(shape.context, CELL_PADDING), batch.cells)
 
 

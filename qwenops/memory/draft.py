@@ -14,7 +14,7 @@ from dataclasses import replace
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
 from qwenops.memory.graphs.pieces import Batch, Layout
-from qwenops.memory.kv import cells_per_sequence, micro_batch
+from qwenops.memory.kv import cells_per_stream, micro_batch, streams
 from qwenops.memory.placement import Placement
 from qwenops.memory.quants import kv_type_number
 from qwenops.memory.shape import Shape
@@ -63,7 +63,7 @@ def draft_cache_bytes(
     for layer in range(shape.trunk_layers, shape.layers):
         backend = placement.backends[layer]
         for width in (shape.k_width(layer), shape.v_width(layer)):
-            t = tf.leaf(f16, width, cells_per_sequence(settings), settings.parallel)
+            t = tf.leaf(f16, width, cells_per_stream(settings), streams(settings))
             sums[backend] += pad(backends[backend].allocation_bytes(t), backends[backend].alignment) if width else 0
     return tuple(sums)
 
@@ -89,8 +89,9 @@ def draft_compute_bytes(
     batch = Batch(
         tokens=pad(tokens, settings.parallel),
         sequences=settings.parallel,
+        streams=streams(settings),
         outputs=min(tokens, settings.parallel),
-        cells=cells_per_sequence(settings),
+        cells=cells_per_stream(settings),
         type_k=f16,
         type_v=f16,
         flash=flash,

@@ -116,6 +116,7 @@ def _context(settings: LoadSettings, gpu_layers: int) -> dict[str, Any]:
         "type_v": kv_type_number(settings.kv_type_v),
         "flash_attn": settings.flash_attn,
         "swa_full": settings.swa_full,
+        "kv_unified": settings.kv_unified,
     }
 
 

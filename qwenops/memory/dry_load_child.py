@@ -125,10 +125,19 @@ def _load(lib: Any, request: Mapping[str, Any], devices: Sequence[int], layers: 
 
 def _measure(lib: Any, model: Any, wanted: Mapping[str, Any], log: _Log) -> dict[str, Any]:
     params = lib.llama_context_default_params()
-    for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "type_k", "type_v", "swa_full"):
+    for name in (
+        "n_ctx",
+        "n_batch",
+        "n_ubatch",
+        "n_seq_max",
+        "n_outputs_max",
+        "type_k",
+        "type_v",
+        "swa_full",
+        "kv_unified",
+    ):
         setattr(params, name, wanted[name])
     params.flash_attn_type = _FLASH[wanted["flash_attn"]]
-    params.kv_unified = False
     log.clear()
     context = lib.llama_init_from_model(model, params)
     if not context:

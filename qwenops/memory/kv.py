@@ -1,7 +1,7 @@
 """The key-value cache: how many cells, and how many bytes on each backend.
 
-llama_kv_cache and llama_kv_cache_iswa (src/llama-kv-cache*.cpp, llama.cpp b10434), caches of one stream a sequence as
-llama-server makes them when it is given a number of slots.
+llama_kv_cache and llama_kv_cache_iswa (src/llama-kv-cache*.cpp, llama.cpp b10434). A cache has a stream for each
+sequence, as llama-server makes it when it is given a number of slots, or one for all when it is unified.
 """
 
 from __future__ import annotations
@@ -20,22 +20,28 @@ from qwenops.units import pad
 CELL_PADDING = 256
 
 
-def cells_per_sequence(settings: LoadSettings) -> int:
-    """Cells of one sequence: the context up to the next multiple of 256."""
-    return pad(settings.num_ctx, CELL_PADDING)
+def streams(settings: LoadSettings) -> int:
+    """How many caches lie side by side: one a sequence, or one for all."""
+    return 1 if settings.kv_unified else settings.parallel
+
+
+def cells_per_stream(settings: LoadSettings) -> int:
+    """Cells of one stream: its context up to the next multiple of 256."""
+    return pad(settings.num_ctx * settings.parallel // streams(settings), CELL_PADDING)
 
 
 def layer_cells(shape: Shape, settings: LoadSettings, layer: int) -> int:
     """Cells of one block; a sliding window needs its width and one batch."""
-    return window_cells(shape, settings) if shape.sliding[layer] else cells_per_sequence(settings)
+    return window_cells(shape, settings) if shape.sliding[layer] else cells_per_stream(settings)
 
 
 def window_cells(shape: Shape, settings: LoadSettings) -> int:
-    """Cells of one sequence in a block that sees only a window."""
-    cells = cells_per_sequence(settings)
+    """Cells of one stream in a block that sees only a window: a window for each of its sequences, and one batch."""
+    cells = cells_per_stream(settings)
     if settings.swa_full:
         return cells
-    return pad(min(cells, shape.window + micro_batch(settings)), CELL_PADDING)
+    windows = shape.window * (settings.parallel if settings.kv_unified else 1)
+    return pad(min(cells, windows + micro_batch(settings)), CELL_PADDING)
 
 
 def micro_batch(settings: LoadSettings) -> int:
@@ -57,7 +63,7 @@ def kv_bytes(
     for type_, width, cells, backend in _cache_tensors(shape, settings, placement, blocks):
         key = (type_, width, cells, backend)
         if key not in stored:
-            t = tf.leaf(type_, width, cells, settings.parallel)
+            t = tf.leaf(type_, width, cells, streams(settings))
             stored[key] = pad(backends[backend].allocation_bytes(t), backends[backend].alignment)
         sums[backend] += stored[key]
     return tuple(sums)
@@ -66,7 +72,7 @@ def kv_bytes(
 def largest_cache_tensor_bytes(shape: Shape, settings: LoadSettings, placement: Placement, backend: int) -> int:
     """Bytes of the largest single cache tensor on a backend: K or V of one block for all sequences."""
     kinds = {t[:3] for t in _cache_tensors(shape, settings, placement) if t[3] == backend}
-    return max((tf.leaf(*kind, settings.parallel).size for kind in kinds), default=0)
+    return max((tf.leaf(*kind, streams(settings)).size for kind in kinds), default=0)
 
 
 @lru_cache(maxsize=64)
@@ -81,7 +87,7 @@ def _cache_tensors(
     """Type, width, cells and backend of every tensor of the cache, or of that of some blocks."""
     type_k, type_v = kv_type_number(settings.kv_type_k), kv_type_number(settings.kv_type_v)
     widest = max((shape.v_width(i) for i in range(shape.layers)), default=0) if settings.flash_attn == "off" else 0
-    whole, window = cells_per_sequence(settings), window_cells(shape, settings)
+    whole, window = cells_per_stream(settings), window_cells(shape, settings)
     for layer in cache_owners(shape) if blocks is None else blocks:
         cells, backend = window if shape.sliding[layer] else whole, placement.backends[layer]
         k_width, v_width = shape.k_width(layer), widest or shape.v_width(layer)

@@ -25,7 +25,7 @@ _COMPONENTS = ("weights", "kv", "state", "compute", "projector", "encoder")
 
 def settings_key(settings: LoadSettings) -> str:
     """The history's key of settings."""
-    return key_of(asdict(settings))
+    return key_of(settings.as_key())
 
 
 def runtime_key(runtime: Runtime) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwenops.errors import PartMissing
@@ -129,6 +129,8 @@ def flags(question: Question, settings: LoadSettings, ghost: Ghost, listen: Sequ
         asked += ["--cache-type-k", settings.kv_type_k, "--cache-type-v", settings.kv_type_v]
     if settings.swa_full:
         asked += ["--swa-full"]
+    if settings.kv_unified:
+        asked += ["--kv-unified"]
     return asked
 
 
@@ -177,7 +179,7 @@ def key(model: Model, settings: LoadSettings, runtime: Runtime, server: Path, qu
     return probe_cache.key_of(
         {
             "model": model_key(model),
-            "settings": asdict(settings),
+            "settings": settings.as_key(),
             "runtime": [runtime.version, runtime.llama_server_build, str(server), binary.st_size, binary.st_mtime_ns],
             "devices": [[d.name, d.description, d.total_bytes] for d in question.load.devices],
             "projector": [question.load.projector_on_cpu, question.with_projector],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from qwenops.machine.types import Kind
@@ -24,7 +24,8 @@ class LoadSettings:
     blocks ("all" of them) the experts stay on the host. `tensor_split` are the devices' shares of the layers, in any
     unit; none means by free memory. `main_gpu` is the only device that is used, None where all are.
     `draft_tokens` is how many tokens the draft head in the model's file proposes ahead (draft_num_predict), 0 where it
-    is not used; `draft_model` the file of a draft model that does it instead.
+    is not used; `draft_model` the file of a draft model that does it instead. With `kv_unified` the sequences share one
+    cache, as long as all of theirs together.
     """
 
     num_ctx: int = 4096
@@ -45,6 +46,16 @@ class LoadSettings:
     main_gpu: int | None = None
     draft_tokens: int = 0
     draft_model: str = ""
+    kv_unified: bool = False
+
+    def as_key(self) -> dict[str, Any]:
+        """Plain values to find a load again by. What was added later is left out where nobody asked for it, so that
+        loads which were kept before are still found."""
+        return {name: value for name, value in asdict(self).items() if name not in _ADDED or value}
+
+
+_ADDED = frozenset({"kv_unified"})
+"""Settings that came after the first histories were written."""
 
 
 @dataclass(frozen=True)

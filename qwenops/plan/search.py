@@ -99,6 +99,7 @@ def first_choice(model: Model, scene: Scene) -> Choice:
         n_cpu_moe=offload.n_cpu_moe,
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu,
+        kv_unified=offload.kv_unified,
     )
     choice = Choice(model=model, settings=settings, images=images, server_settings=_missing_settings(settings, scene))
     floor = floor_of(choice, profile, wish, ground.environment)

@@ -15,8 +15,9 @@ from qwenops.errors import BadInput
 
 N_CPU_MOE, CPU_MOE = "LLAMA_ARG_N_CPU_MOE", "LLAMA_ARG_CPU_MOE"
 TENSOR_SPLIT, SPLIT_MODE, MAIN_GPU = "LLAMA_ARG_TENSOR_SPLIT", "LLAMA_ARG_SPLIT_MODE", "LLAMA_ARG_MAIN_GPU"
+KV_UNIFIED = "LLAMA_ARG_KV_UNIFIED"
 # What the variables here stand for is said by flags when a load is asked about: these must not say it again.
-SAID_BY_FLAGS = (N_CPU_MOE, CPU_MOE, TENSOR_SPLIT, SPLIT_MODE, MAIN_GPU)
+SAID_BY_FLAGS = (N_CPU_MOE, CPU_MOE, TENSOR_SPLIT, SPLIT_MODE, MAIN_GPU, KV_UNIFIED)
 # They move weights or caches as well, and only the runtime itself knows how.
 _NOT_FOLLOWED = (
     "LLAMA_ARG_OVERRIDE_TENSOR",
@@ -24,7 +25,6 @@ _NOT_FOLLOWED = (
     "LLAMA_ARG_N_GPU_LAYERS",
     "LLAMA_ARG_KV_OFFLOAD",
     "LLAMA_ARG_NO_KV_OFFLOAD",
-    "LLAMA_ARG_KV_UNIFIED",
     "LLAMA_ARG_SWA_FULL",
     "LLAMA_ARG_NO_HOST",
 )
@@ -39,12 +39,14 @@ class Offload:
 
     `n_cpu_moe` is of how many first blocks the experts stay on the host. `tensor_split` are the devices' shares of the
     layers, in any unit; none means by free memory. `main_gpu` is the one device that is used, None where layers are
-    split over all. `not_followed` are variables that move memory too, and whose effect only the runtime knows.
+    split over all. `kv_unified` is whether sequences share one cache. `not_followed` are variables that move memory too,
+    and whose effect only the runtime knows.
     """
 
     n_cpu_moe: int | Literal["all"] = 0
     tensor_split: tuple[float, ...] = ()
     main_gpu: int | None = None
+    kv_unified: bool = False
     not_followed: tuple[str, ...] = ()
 
 
@@ -56,6 +58,7 @@ def offload_in_force(environment: Mapping[str, str]) -> Offload:
         n_cpu_moe=_experts_on_host(environment),
         tensor_split=parse_split(environment[TENSOR_SPLIT], TENSOR_SPLIT) if TENSOR_SPLIT in environment else (),
         main_gpu=_integer(environment, MAIN_GPU) if alone else None,
+        kv_unified=environment.get(KV_UNIFIED, "") in _TRUTHY,
         not_followed=(
             *other_modes,
             *(name for name in environment if name in _NOT_FOLLOWED or name.startswith("LLAMA_ARG_SPEC_")),

@@ -130,6 +130,7 @@ def _question(
     imatrix: bool = False,
     draft: int | None = None,
     draft_model: str | None = None,
+    kv_unified: bool | None = None,
     **rest: Any,
 ) -> _Question:
     from qwenops.memory.learned import learn
@@ -157,6 +158,7 @@ def _question(
         main_gpu=in_force.main_gpu if main_gpu is None else main_gpu,
         draft_tokens=(DRAFTED_BY_A_MODEL if draft_model else 0) if draft is None else draft,
         draft_model=draft_model or "",
+        kv_unified=in_force.kv_unified if kv_unified is None else kv_unified,
         **rest,
     )
     devices = devices_in_use(model, settings, base.devices, base.host, base.environment)

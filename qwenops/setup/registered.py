@@ -80,6 +80,7 @@ def load_settings(one: RegisteredModel, runtime: Runtime) -> LoadSettings:
         n_cpu_moe=offload.n_cpu_moe,
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu if options.main_gpu is None else options.main_gpu,
+        kv_unified=offload.kv_unified,
         draft_tokens=max(_drafted(one, options.draft_num_predict), 0),
         draft_model=str(one.draft or ""),
     )

@@ -60,8 +60,9 @@ def page(rows: Sequence[Row], public: Sequence[Row], version: str, seed: int) ->
         "",
         "Older builds of llama.cpp on real cards: their graphs differ from the one that qwenops replays; its errors",
         "are that distance in time. Parts that a log does not show, and weights of a mix that is not llama-quantize's",
-        "own, are left out. The load with four sequences shares one cache among them, which Ollama never does and",
-        "neither estimator can be told. For the load on the CPU the buffers are the host's.",
+        "own, are left out. The load with four sequences shares one cache among them, which gguf-parser-go cannot be",
+        "told. For the load on the CPU the buffers are the host's. The build of June 2026 did not yet keep the hidden",
+        "rows of a hybrid for a draft head: without them the replay gives that CUDA row to the byte, 495.00 MiB.",
         "",
         "| Model | Runtime and settings | | Loaded | qwenops | gguf-parser-go | Error: qwenops | Error: gguf-parser-go "
         "| Their largest part off |",

@@ -76,7 +76,7 @@ PUBLIC_LOADS: tuple[PublicLoad, ...] = (
         "Qwen3.5-9B UD-Q4_K_XL, without its weights",
         "Vulkan, RTX 3060 Laptop, b9849",
         _PARTIAL,
-        LoadSettings(num_ctx=2048, parallel=4, batch=2048, ubatch=2048, gpu_layers=18),
+        LoadSettings(num_ctx=2048, parallel=4, kv_unified=True, batch=2048, ubatch=2048, gpu_layers=18),
         {"cache": 260.5, "compute": 498.0},
         shape="qwen3.5-9b",
         device=_VULKAN,

@@ -48,6 +48,7 @@ class Case:
     is "all", "half", a number or "auto", what the runtime's own fit keeps. `margin` is how far above the need, in
     percent of it, the fit's limit is set; `edge` moves the context instead, to the last one that still fits ("below")
     or a step further ("above"). `devices` is how often the software GPU is listed. `through` is who starts the load.
+    `unified` is whether the sequences share one cache.
     """
 
     shape: str
@@ -65,6 +66,7 @@ class Case:
     edge: Literal["", "below", "above"] = ""
     devices: int = 1
     through: Literal["server", "ollama"] = "server"
+    unified: bool = False
 
     @property
     def dims(self) -> Dims:
@@ -106,6 +108,8 @@ class Case:
         said = {"OLLAMA_KV_CACHE_TYPE": self.kv, "OLLAMA_NUM_PARALLEL": str(self.parallel)}
         if self.flash_attn == "off":
             said["OLLAMA_FLASH_ATTENTION"] = "0"
+        if self.unified:
+            said["LLAMA_ARG_KV_UNIFIED"] = "1"
         if self.devices > 1:
             said |= {"GGML_VK_VISIBLE_DEVICES": ",".join("0" * self.devices), "OLLAMA_SCHED_SPREAD": "1"}
         return said
@@ -123,12 +127,14 @@ class Case:
             flash_attn=self.flash_attn,
             gpu_layers=(layers + 1) // 2 if self.layers == "half" else self.layers,
             image_tokens=NO_GROWTH,
+            kv_unified=self.unified,
         )
 
     def __str__(self) -> str:
         more = [f"{self.kv}, layers {self.layers}", *(["no flash attention"] if self.flash_attn == "off" else [])]
         more += [f"batch {self.batch}"] if self.batch != 512 else []
         more += [f"{self.parallel} at once"] if self.parallel > 1 else []
+        more += ["in one cache"] if self.unified else []
         more += [f"limit at {self.margin:+} %"] if self.margin is not None else []
         more += [f"just {self.edge} the limit"] if self.edge else []
         more += [f"{self.devices} devices"] if self.devices > 1 else []
@@ -269,6 +275,18 @@ _CLOSE_SEEING: Changes = (
     {"num_ctx": 4096, "parallel": 2, "margin": 2.0},
 )
 
+# several sequences in one cache
+_SHARING: Changes = (
+    {"parallel": 4, "num_ctx": 2048},
+    {"parallel": 3, "num_ctx": 2500, "kv": "q8_0", "batch": 1024, "layers": "half"},
+    {"parallel": 2, "flash_attn": "off"},
+)
+_SHARING_SHAPES = (
+    *("qwen3-0.6b", "qwen3.5-0.8b", "qwen2.5-0.5b", "small-moe", "gemma-3-1b-small-head", "gpt-oss-small", "lfm2-350m"),
+    *("gemma-4-26b-small", "granite-3.1-1b-a400m"),
+)
+_SHARING_ARCHITECTURES = frozenset({"mamba2", "jamba", "falcon-h1", "granitehybrid", "deepseek2", "rwkv7"})
+
 _TWO_DEVICES = (
     Case("qwen3-0.6b", devices=2),
     Case("qwen3-0.6b", devices=2, num_ctx=8192, kv="q8_0", layers="half"),
@@ -336,6 +354,7 @@ def grid() -> tuple[Case, ...]:
         *(case for shape in _MOST_RUN.values() for case in _under(shape, (*_EVERY, *_CLOSE))),
         *(case for shape in _of_other_architectures() for case in _under(shape, _FEW)),
         *(case for shape in _BESIDES for case in _under(shape, _SOME)),
+        *(case for shape in _sharing() for case in _under(shape, _SHARING)),
         *_seeing(),
         *_TWO_DEVICES,
     ]
@@ -352,6 +371,12 @@ def _of_other_architectures() -> list[str]:
     return list(smallest.values())
 
 
+def _sharing() -> list[str]:
+    """The shapes that are loaded with several sequences in one cache."""
+    others = [shape for shape in _of_other_architectures() if SHAPES[shape].architecture in _SHARING_ARCHITECTURES]
+    return [*_SHARING_SHAPES, *others]
+
+
 @cache
 def _size(shape: str) -> int:
     return text_model(SHAPES[shape]).file_bytes
@@ -365,6 +390,8 @@ def _under(shape: str, settings: Iterable[dict[str, Any]]) -> Iterator[Case]:
             known["quant"] = usual
         if SHAPES[shape].head % BLOCK_OF_CACHES:
             known["kv"] = "f16"  # the runtime refuses the others
+        if settings is _SHARING:
+            known["unified"] = True
         yield Case(shape, cut=fitting_cut(shape), **known)
 
 

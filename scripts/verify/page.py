@@ -139,7 +139,7 @@ def _cells(row: Row) -> list[str]:
     over = f", {real.overflowing} without their experts" if real.overflowing else ""
     return [
         case.name + (" (Ollama)" if case.through == "ollama" else ""),
-        f"{row.num_ctx}{f' x {case.parallel}' if case.parallel > 1 else ''}",
+        f"{row.num_ctx}{f' x {case.parallel}' if case.parallel > 1 else ''}{' in one' if case.unified else ''}",
         f"{case.kv}{', no flash attention' if case.flash_attn == 'off' else ''}",
         str(case.batch),
         _layers_asked(row),

@@ -64,6 +64,7 @@ def test_every_part_is_within_a_mib_of_a_real_load_on_the_cpu(tmp_path: Path, di
         replace(BASE, flash_attn="off"),
         replace(BASE, outputs="library"),
         replace(BASE, parallel=3),
+        replace(BASE, parallel=3, kv_unified=True),
     )
     needs = dry_loads(model, settings, ())
     for said, real in zip(needs, really(model, settings), strict=True):
@@ -143,6 +144,7 @@ def raw(model: Model, **changes: object) -> dict[str, object]:
         "type_v": 1,
         "flash_attn": "auto",
         "swa_full": False,
+        "kv_unified": False,
     }
     return {
         "file": str(model.path),

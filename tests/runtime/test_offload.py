@@ -24,6 +24,8 @@ from qwenops.runtime.offload import Offload, offload_flags, offload_in_force, pa
         ({"LLAMA_ARG_SPLIT_MODE": "none", "LLAMA_ARG_MAIN_GPU": "1"}, Offload(main_gpu=1)),
         ({"LLAMA_ARG_SPLIT_MODE": "none"}, Offload(main_gpu=0)),
         ({"LLAMA_ARG_MAIN_GPU": "1"}, Offload()),
+        ({"LLAMA_ARG_KV_UNIFIED": "1"}, Offload(kv_unified=True)),
+        ({"LLAMA_ARG_KV_UNIFIED": "0"}, Offload()),
         ({"LLAMA_ARG_SPLIT_MODE": "row"}, Offload(not_followed=("LLAMA_ARG_SPLIT_MODE",))),
         ({"LLAMA_ARG_OVERRIDE_TENSOR": "exps=CPU"}, Offload(not_followed=("LLAMA_ARG_OVERRIDE_TENSOR",))),
     ],

@@ -44,7 +44,7 @@ def _context_params(lib: Any, settings: LoadSettings) -> Any:
     params.type_k, params.type_v = kv_type_number(settings.kv_type_k), kv_type_number(settings.kv_type_v)
     params.flash_attn_type = FLASH[settings.flash_attn]
     params.swa_full = settings.swa_full
-    params.kv_unified = False
+    params.kv_unified = settings.kv_unified
     if settings.outputs == "server":
         params.n_outputs_max = settings.parallel
     return params

@@ -30,6 +30,7 @@ def real_load(
     command += ["-c", str(settings.num_ctx * settings.parallel), "-np", str(settings.parallel)]
     command += ["-b", str(settings.batch), "-ub", str(settings.ubatch)]
     command += ["--cache-type-k", settings.kv_type_k, "--cache-type-v", settings.kv_type_v, *flags]
+    command += ["--kv-unified"] if settings.kv_unified else []
     visible = {"GGML_VK_VISIBLE_DEVICES": ",".join(["0"] * devices), "LD_LIBRARY_PATH": str(server.parent)}
     standing = 0
     fitted = False

@@ -108,7 +108,7 @@ class Decoder(Pieces):
             cells,
             tf.graph_input(I64, b.tokens),
             tf.graph_input(I64, b.tokens * per_token),
-            tf.graph_input(F16 if b.flash else F32, cells, b.tokens // b.sequences, 1, b.sequences),
+            tf.graph_input(F16 if b.flash else F32, cells, b.tokens // b.streams, 1, b.streams),
             self._rotation(b.type_k, head_k, largest=True),
             self._rotation(b.type_v, head_v, largest=False),
         )
@@ -216,8 +216,8 @@ class Decoder(Pieces):
             v = rotate(v, cache.v_rotation)
         for t in (q, k, v) if s.window else (q, v, k):
             g.expand(t)
-        k_cache = tf.cache(b.type_k, self._here, s.k_width(self.layer), cache.cells, b.sequences)
-        v_cache = tf.cache(b.type_v, self._here, self._v_width(), cache.cells, b.sequences)
+        k_cache = tf.cache(b.type_k, self._here, s.k_width(self.layer), cache.cells, b.streams)
+        v_cache = tf.cache(b.type_v, self._here, self._v_width(), cache.cells, b.streams)
         g.expand(self._store(k_cache, k, cache.k_numbers))
         g.expand(self._store_v(v_cache, v, cache.v_numbers))
         cached = self._cached(k_cache, s.key_head(self.layer))
@@ -248,9 +248,9 @@ class Decoder(Pieces):
         return tf.set_rows(flat, tf.reshape(rows, 1, rows.elements), numbers)
 
     def _cached(self, cache: Tensor, head: int) -> Tensor:
-        heads, sequences = self.shape.kv_heads[self.layer], self.batch.sequences
+        heads, streams = self.shape.kv_heads[self.layer], self.batch.streams
         return tf.view_4d(
-            cache, (head, heads, cache.ne[1], sequences), tf.row_bytes(cache.type, head), cache.nb[1], cache.nb[2]
+            cache, (head, heads, cache.ne[1], streams), tf.row_bytes(cache.type, head), cache.nb[1], cache.nb[2]
         )
 
     def _cached_v(self, cache: Tensor) -> Tensor:
@@ -260,7 +260,7 @@ class Decoder(Pieces):
         element = TYPE_BYTES[cache.type]
         return tf.view_4d(
             cache,
-            (cells, heads, head, self.batch.sequences),
+            (cells, heads, head, self.batch.streams),
             element * cells * head,
             element * cells,
             element * cells * cache.ne[0],

@@ -55,8 +55,8 @@ class SharedCaches(Gemma):
         if cache.k_rotation is not None:
             q = rotate(q, cache.k_rotation)
         self.graph.expand(q)
-        k = tf.cache(b.type_k, place, s.k_width(owner), cache.cells, b.sequences)
-        v = tf.cache(b.type_v, place, self._v_width(), cache.cells, b.sequences)
+        k = tf.cache(b.type_k, place, s.k_width(owner), cache.cells, b.streams)
+        v = tf.cache(b.type_v, place, self._v_width(), cache.cells, b.streams)
         k = self._cached(k, s.key_head(self.layer))
         current = self._heads_attend(q, k, self._cached_v(v), cache.mask, None)
         if cache.v_rotation is not None:

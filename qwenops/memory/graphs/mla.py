@@ -51,7 +51,7 @@ class Latent(Decoder):
         key = tf.concat(value, k_turned, 0)
         for t in (q, value, key):
             g.expand(t)
-        kept = tf.cache(b.type_k, self._here, s.latent_k, self.whole.cells, b.sequences)
+        kept = tf.cache(b.type_k, self._here, s.latent_k, self.whole.cells, b.streams)
         g.expand(self._store(kept, key, self.whole.k_numbers))
         k = self._cached(kept, s.latent_k)
         v = tf.view_4d(k, (latent.ne[0], *k.ne[1:]), *k.nb[1:])

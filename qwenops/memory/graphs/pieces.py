@@ -22,6 +22,7 @@ _FEW_TOKENS: Final = 32
 class Batch:
     """What one graph is built for: tokens over sequences, rows wanted, the cache behind it, the paths in force.
 
+    The cache has a stream for each sequence or one for all, and `cells` in each of them.
     `snapshots` are the recurrent states kept beside the last one, so that drafted tokens can be taken back.
     `window_cells` are the cells of the blocks that see only a window; `pooling` is how an embedding server makes one
     vector of the rows of a sequence, None for any other server.
@@ -29,6 +30,7 @@ class Batch:
 
     tokens: int
     sequences: int
+    streams: int
     outputs: int
     cells: int
     type_k: int
