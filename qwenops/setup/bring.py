@@ -68,8 +68,8 @@ def foresee(
     refuse_foreign(what_is_there(store, checked_name(name)), store, replace=replacing)
     if not store.writable:
         return (
-            f"{store.path} cannot be written by you: after the download a sudo command for the link is shown. With --via "
-            "pull Ollama fetches a model of its own library itself",
+            f"{store.path} cannot be written by you: after the download a sudo command for the link is shown. With "
+            "--via pull Ollama fetches a model of its own library itself",
         )
     if nearest(cache_folder()).stat().st_dev == nearest(store.path / "blobs").stat().st_dev:
         return ()
