@@ -39,8 +39,8 @@ class Offload:
 
     `n_cpu_moe` is of how many first blocks the experts stay on the host. `tensor_split` are the devices' shares of the
     layers, in any unit; none means by free memory. `main_gpu` is the one device that is used, None where layers are
-    split over all. `kv_unified` is whether sequences share one cache. `not_followed` are variables that move memory too,
-    and whose effect only the runtime knows.
+    split over all. `kv_unified` is whether sequences share one cache. `not_followed` are variables that move memory
+    too, and whose effect only the runtime knows.
     """
 
     n_cpu_moe: int | Literal["all"] = 0
