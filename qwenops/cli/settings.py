@@ -92,17 +92,20 @@ def defaults_for(command: click.Command, name: str, commands: Mapping[str, Any])
     """Click's map of defaults for a command, from the file; empty where there is none.
 
     Raises BadInput, naming file and line, for a table that is no command, and for what is wrong in this command's own
-    table or in [defaults].
+    table or in [defaults]; naming the variable for what is wrong in one.
     """
     if name in _WITHOUT:
         return {}
+    settings = list(settings_of(command, name))
+    for setting in settings:
+        _check_variable(setting)
     config = read_config()
     if config is None:
         return {}
-    for problem in (*table_problems(config, commands), *key_problems(config, list(settings_of(command, name)), name)):
+    for problem in (*table_problems(config, commands), *key_problems(config, settings, name)):
         raise problem
     tree: dict[str, Any] = {}
-    for setting in settings_of(command, name):
+    for setting in settings:
         found = value_in(config, setting)
         if found is not None:
             here = tree
@@ -110,6 +113,18 @@ def defaults_for(command: click.Command, name: str, commands: Mapping[str, Any])
                 here = here.setdefault(part, {})
             here[str(setting.option.name)] = _as_typed(setting.option, found[1])
     return tree
+
+
+def _check_variable(setting: Setting) -> None:
+    """Raise BadInput where a variable's value is none for its option: Click's own words would not name the variable."""
+    found = variable_in_force(setting)
+    if found is None:
+        return
+    variable, value = found
+    words = value.split(_SEPARATOR) if setting.option.multiple else [value]
+    for word in words:
+        if why := why_wrong(setting.option, _parsed_one(setting.option, word)):
+            raise BadInput(f"{variable} {why}", do=f"unset {variable}")
 
 
 def _as_typed(option: click.Option, value: Any) -> Any:
@@ -242,8 +257,8 @@ def _parsed_one(option: click.Option, word: str) -> str | int | float | bool:
     return word
 
 
-_YES = {"true", "yes", "on", "1"}
-_NO = {"false", "no", "off", "0"}
+_YES = {"true", "t", "yes", "y", "on", "1"}
+_NO = {"false", "f", "no", "n", "off", "0"}
 
 
 def variable_in_force(setting: Setting) -> tuple[str, str] | None:

@@ -94,6 +94,37 @@ def test_a_value_out_of_an_options_range_is_said_with_its_line(file: Path, tmp_p
     assert f"{file}:2: history.limit is wrong: 0 is not in the range" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("QWENOPS_HISTORY_LIMIT", "many", "QWENOPS_HISTORY_LIMIT is 'many', and a whole number is wanted"),
+        ("QWENOPS_HISTORY_LIMIT", "0", "QWENOPS_HISTORY_LIMIT is wrong: 0 is not in the range"),
+        ("QWENOPS_HISTORY_JSON", "perhaps", "QWENOPS_HISTORY_JSON is 'perhaps', and true or false is wanted"),
+    ],
+)
+def test_a_wrong_variable_is_named(variable: str, value: str, said: str) -> None:
+    answer = qwenops("history", env={variable: value})
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert qwenops("machine", env={variable: value}).code == 0
+
+
+@pytest.mark.parametrize("command", ["need", "plan", "render", "fits", "quants", "image-tokens", "up"])
+@pytest.mark.parametrize("said", ["typed", "QWENOPS_OFFLINE", "HF_HUB_OFFLINE", "the file"])
+def test_offline_said_in_any_way_keeps_every_command_from_the_network(file: Path, command: str, said: str) -> None:
+    """The hub's address is one where nothing listens: a command that asked it would say so."""
+    model = "hf:someone/nothing-GGUF:Q4_K_M"
+    args = [model] if command != "image-tokens" else ["page.png", "--model", model]
+    if command == "render":  # takes names of the catalogue, and no references
+        args = ["qwen3-vl:8b"]
+    if said == "the file":
+        file.write_text("[defaults]\noffline = true\n")
+    env = {"HF_ENDPOINT": "http://127.0.0.1:9"} | ({said: "1"} if said.isupper() else {})
+    answer = qwenops(command, *args, *(["--offline"] if said == "typed" else []), env=env)
+    assert answer.code == 3, answer.err
+    assert "the network is not to be used" in answer.err
+
+
 def test_one_commands_mistake_does_not_stop_another(file: Path) -> None:
     file.write_text("[need]\nctx = 'many'\n")
     assert qwenops("machine").code == 0

@@ -201,3 +201,11 @@ def test_any_json_comes_back_as_it_was(shared: History, values: dict[str, Any], 
 def test_a_key_does_not_depend_on_the_order_of_its_values(values: dict[str, Any]) -> None:
     assert history.key_of(values) == history.key_of(dict(reversed(values.items())))
     assert history.key_of(values) != history.key_of({**values, "one more": 1})
+
+
+def test_plans_are_forgotten_by_their_ids_alone(tmp_path: Path) -> None:
+    with history.open(tmp_path / "history.sqlite3") as kept:
+        first, second, third = (kept.record_plan("key", {"number": n}) for n in range(3))
+        assert kept.forget_plans([]) == 0
+        assert kept.forget_plans([first, third, 999]) == 2
+        assert [row.id for row in kept.plans()] == [second]
