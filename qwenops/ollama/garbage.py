@@ -42,8 +42,12 @@ def garbage_in(store: Path) -> tuple[Waste, ...]:
     pull or a registration is going on, its blobs are another store's too.
     """
     blobs = store / "blobs"
-    if not blobs.is_dir():
-        return ()
+    try:
+        if not blobs.is_dir():
+            return ()
+        os.listdir(blobs)
+    except OSError as error:
+        raise NotAllowed(f"{blobs} cannot be read: {error.strerror}", do=f"ls -ld {blobs}") from None
     with store_lock(store, wait=False):
         named = _needed(store)
         links = [link for link in ledger.links_of(store) if link.sha256 not in named and _is_ours(store, link)]
@@ -63,13 +67,7 @@ def _needed(store: Path) -> frozenset[str]:
             f"{store / 'blobs'} leads to another folder, whose other models are not known",
             do=f"OLLAMA_MODELS={(store / 'blobs').resolve().parent} qwenops gc",
         )
-    try:
-        names = os.listdir(store / "blobs")
-    except OSError as error:
-        raise NotAllowed(
-            f"{store / 'blobs'} cannot be read: {error.strerror}", do=f"ls -ld {store / 'blobs'}"
-        ) from None
-    for name in names:
+    for name in os.listdir(store / "blobs"):
         if not _BLOB.fullmatch(name) and not _HALF_COPY.fullmatch(name) and not name.startswith(OURS):
             _must_be_left_behind(store / "blobs" / name)
     return referenced(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from qwenops.report.tables import FAINT, LABEL, grid
@@ -60,4 +61,7 @@ def _said(thing: Mapping[str, Any]) -> str:
     why = thing["why"]
     if thing["kind"] == "link" and not thing["frees_bytes"]:
         why += "; its data has another name there, so it frees nothing"
-    return f"{thing['kind']}  {thing['path']}\n  {why}"
+    path = PurePath(thing["path"])
+    if path.name.startswith("sha256-"):  # the name says nothing; where it is does
+        return f"{thing['kind']}  {path.name[:19]}… in {path.parent.parent}\n  {why}"
+    return f"{thing['kind']}  {path}\n  {why}"

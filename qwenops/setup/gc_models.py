@@ -63,16 +63,24 @@ def stores_in_reach(runtime: Runtime) -> tuple[StoreSeen, ...]:
         ),
     )
     folders = [*([runtime.store.path] if runtime.store else []), *ledger.stores()]
-    seen = tuple(_seen(folder) for folder in dict.fromkeys(folders) if folder.exists())
+    seen = tuple(store for folder in dict.fromkeys(folders) if (store := _seen(folder)))
     return hidden + seen if runtime.reachable and runtime.store is None else seen
 
 
-def _seen(folder: Path) -> StoreSeen:
+def _seen(folder: Path) -> StoreSeen | None:
+    """One store as it is; None where there is none any more."""
     from qwenops.ollama.garbage import garbage_in
     from qwenops.ollama.ledger import link_of
     from qwenops.ollama.references import referenced
     from qwenops.runtime.store import list_manifests, open_store
 
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        why = f"{folder} cannot be reached: {error.strerror}"
+        return StoreSeen(str(folder), why=why, do=(f"sudo ls -ld {folder}",), exit_code=3)
     try:
         named = referenced(folder)
         models = frozenset(m.name.short for m in list_manifests(open_store(folder, "the ledger")).manifests)

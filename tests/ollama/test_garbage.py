@@ -293,15 +293,19 @@ def test_a_store_that_cannot_be_read_or_written_is_explained() -> None:
         store = StoreOf(user.folder)
         digest = store.blob("weights", ours=False)
         blob = store.blobs / f"sha256-{digest}"
+        link = ledger.Link(digest, "linked", blob, Stamp.of(blob.stat()))
 
         def look() -> str:
             with tempfile.TemporaryDirectory() as home:
                 os.environ["QWENOPS_HOME"] = home
-                ledger.record_link(store.path, ledger.Link(digest, "linked", blob, Stamp.of(blob.stat())))
+                ledger.record_link(store.path, link)
                 return str(garbage_in(store.path))
 
         assert "cannot be written, and 1 of its files could go" in done_as(user, look)
+        store.blobs.chmod(0o700)
+        assert "blobs cannot be read: Permission denied" in done_as(user, look)
         (store.path / "manifests").chmod(0o700)
+        store.blobs.chmod(0o755)
         assert "manifests cannot be read: Permission denied" in done_as(user, look)
         assert store.has(digest)
 

@@ -22,8 +22,8 @@ from qwenops.ollama import ledger
 from qwenops.ollama.register import register
 from qwenops.ollama.remove import remove_model
 from qwenops.runtime.client import Client
-from qwenops.setup.gc_models import note_download, note_modelfile
-from tests.ollama.support import minimal_gguf, runtime_of, spec_for, store_alone
+from qwenops.setup.gc_models import note_download, note_modelfile, stores_in_reach
+from tests.ollama.support import as_user, is_root, minimal_gguf, runtime_of, second_user, spec_for, store_alone
 from tests.support.cli import Answer, qwenops
 from tests.support.server import start_ollama
 
@@ -139,6 +139,22 @@ def test_a_store_with_a_broken_manifest_is_left_alone_and_the_rest_goes(tmp_path
     assert blob.exists()
     assert not other.exists()
     assert "Left alone:" in qwenops("gc", "--dry-run").out
+
+
+@pytest.mark.skipif(not is_root(), reason="needs root and a second user")
+def test_a_store_that_this_user_cannot_reach_is_explained() -> None:
+    with second_user() as user:
+        hidden = user.folder / "hidden"
+        (hidden / "store").mkdir(parents=True)
+        hidden.chmod(0o700)
+
+        def look() -> str:
+            os.environ["QWENOPS_HOME"] = str(user.folder / "home")
+            runtime = store_alone(hidden / "store")
+            (seen,) = stores_in_reach(runtime)
+            return f"{seen.exit_code} {seen.why}"
+
+        assert as_user(user, look) == f"3 {hidden / 'store'} cannot be reached: Permission denied"
 
 
 def test_half_downloads_go_but_for_one_that_goes_on(tmp_path: Path) -> None:
