@@ -1,4 +1,4 @@
-"""qwenops bench: prompt and generation speed."""
+"""qwenops bench speed: prompt and generation speed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qwenops.memory.types import KV_TYPES
 from qwenops.result import Result
 
 
-@click.command("bench")
+@click.command("speed")
 @click.argument("models", nargs=-1, required=True, type=MODEL)
 @click.option(
     "--prompt",
@@ -66,7 +66,7 @@ def command(models: tuple[Path | str, ...], **options: Any) -> Result:
     so the figures can be held against its. Rows are kept in the history.
 
     \b
-        qwenops bench ./Qwen3-VL-8B/ --prompt 512 --generate 128 --depth 0 --depth 4096
+        qwenops bench speed ./Qwen3-VL-8B/ --prompt 512 --generate 128 --depth 0 --depth 4096
     """
     from qwenops.setup.measure import bench_result
 

@@ -57,7 +57,7 @@ def history_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
     if not (data["loads"] or data["results"]):
-        yield Text("Nothing was loaded or measured yet: qwenops up MODEL, qwenops bench MODEL")
+        yield Text("Nothing was loaded or measured yet: qwenops up MODEL, qwenops bench speed MODEL")
         return
     if data["loads"]:
         yield Text("Loads: predicted beside measured", style="bold")
@@ -80,8 +80,16 @@ def history_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     if data["results"]:
         yield Text("Benchmarks", style="bold")
         yield grid(
-            ["when", "model", "test", "t/s"],
-            [[r["created"][:16], r["model"], r["test"], f"{r['mean']:.2f} ±{r['sd']:.2f}"] for r in data["results"]],
+            ["when", "model", "test", "mean", "unit"],
+            [
+                [r["created"][:16], r["model"], r["test"], f"{_figures(r['mean'])} ±{_figures(r['sd'])}", r["unit"]]
+                for r in data["results"]
+            ],
             left=3,
         )
     yield facts([("", f"kept in {data['path']}")])
+
+
+def _figures(value: float) -> str:
+    """A value with the digits that matter: two behind the point, four where it is below one."""
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"

@@ -220,7 +220,7 @@ def benchmark_library(patient: Patient) -> Iterator[Finding]:
     from importlib.util import find_spec
 
     if find_spec("llama_cpp") is None:
-        why = "needed for qwenops bench and dry loads only"
+        why = "needed for qwenops bench, quants make and dry loads only"
         yield Finding("ok", "library", f"llama-cpp-python is not installed; it is {why}")
         return
     from qwenops.worker import run

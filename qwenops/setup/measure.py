@@ -101,6 +101,7 @@ def history_result(*, limit: int) -> Result:
                 "model": row.model,
                 "test": row.test,
                 **summary(row.samples),
+                "unit": _unit(row.test),
                 "settings": dict(row.settings),
             }
             for row in reversed(kept.results())
@@ -108,6 +109,11 @@ def history_result(*, limit: int) -> Result:
         ]
         path = str(kept.path)
     return Result("qwenops.history/1", {"loads": loads[:limit], "results": results[:limit], "path": path})
+
+
+def _unit(test: str) -> str:
+    """What a test's samples are counted in: tokens a second, or what a chunk of a text gave (`bench quality`)."""
+    return {"ppl": "perplexity", "kld": "nats", "same-top": "share"}.get(test.split(" ")[0], "t/s")
 
 
 def _loaded_name(row: LoadRow) -> str:

@@ -41,8 +41,9 @@ def test_a_file_that_the_library_refuses_is_named(tmp_path: Path) -> None:
         measure(read_model(ghost), speed_tests([16], [0], [0]), SpeedSettings(repetitions=1))
 
 
-def test_the_command_prints_the_promised_json_and_keeps_the_rows(smollm: Path) -> None:
-    answer = qwenops("bench", smollm, "--prompt", 16, "--generate", 4, "--repetitions", 2, "--json")
+@pytest.mark.parametrize("part", [["speed"], []])
+def test_the_command_prints_the_promised_json_and_keeps_the_rows(smollm: Path, part: list[str]) -> None:
+    answer = qwenops("bench", *part, smollm, "--prompt", 16, "--generate", 4, "--repetitions", 2, "--json")
     assert answer.code == 0, answer.err
     data = answer.data
     assert data["schema"] == "qwenops.bench/1"
@@ -50,3 +51,9 @@ def test_the_command_prints_the_promised_json_and_keeps_the_rows(smollm: Path) -
     assert set(data["results"][0]["tokens_per_second"]) >= {"mean", "sd", "median", "samples"}
     kept = qwenops("history", "--json")
     assert {r["test"] for r in kept.data["results"]} == {"pp16", "tg4"}
+
+
+def test_a_word_near_a_part_is_a_slip_and_any_other_is_a_model() -> None:
+    assert "Did you mean 'quality'?" in qwenops("bench", "qualty").err
+    assert "no such file: model.gguf" in qwenops("bench", "model.gguf").err
+    assert "called 'speed'" in qwenops("bench", "./speed").err
