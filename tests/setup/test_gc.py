@@ -9,7 +9,9 @@ import pty
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,13 +21,18 @@ from qwenops import history, paths
 from qwenops.memory import probe_cache
 from qwenops.model import header_cache
 from qwenops.ollama import ledger
+from qwenops.ollama.digest import digest_file
 from qwenops.ollama.register import register
 from qwenops.ollama.remove import remove_model
+from qwenops.ollama.types import Spec
 from qwenops.runtime.client import Client
+from qwenops.runtime.store import list_manifests
 from qwenops.setup.gc_models import note_download, note_modelfile, stores_in_reach
 from tests.ollama.support import as_user, is_root, minimal_gguf, runtime_of, second_user, spec_for, store_alone
 from tests.support.cli import Answer, qwenops
-from tests.support.server import start_ollama
+from tests.support.server import OllamaServer, start_ollama
+from tests.support.tiny import TinyModel
+from tests.support.web import Request, Web, serving
 
 DAY = 24 * 3600
 
@@ -322,3 +329,48 @@ def test_after_gc_the_real_server_loads_a_model_that_shares_a_blob(tmp_path: Pat
         assert Client(server.url).generate("third", "Hi", options={"num_predict": 2}).tokens > 0
     finally:
         server.stop()
+
+
+@pytest.mark.server
+def test_while_the_real_server_pulls_nothing_goes_and_afterwards_it_has_what_it_found(
+    start_server: Callable[..., OllamaServer], tiny_qwen3vl: TinyModel, tmp_path: Path
+) -> None:
+    """A pull begins by seeing that the store has one of its blobs: ours, that no model names until the pull ends."""
+    server = start_server(gpu=False)
+    env = {"OLLAMA_HOST": server.host, "OLLAMA_MODELS": str(server.store)}
+    runtime = runtime_of(server)
+    done = register(Spec(shards=(tiny_qwen3vl.model,), projectors=(tiny_qwen3vl.projector,)), "eyes", runtime)
+    assert done.manifest
+    done.manifest.unlink()
+    blobs = {p: digest_file(p).sha256 for p in (tiny_qwen3vl.model, tiny_qwen3vl.projector)}
+    model, projector = (server.store / "blobs" / f"sha256-{digest}" for digest in blobs.values())
+    model.unlink()  # this one is to be fetched
+    before = projector.stat().st_ino
+    config = tmp_path / "config.json"
+    config.write_text('{"model_format": "gguf", "model_family": "qwen3vl", "file_type": "F16"}')
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Web, __: object, request: Request) -> bool:
+        if request.path.endswith(blobs[tiny_qwen3vl.model]) and "Range" in request.headers:
+            asked.set()
+            go_on.wait(60)
+        return False
+
+    with serving("127.0.0.2") as cdn, serving() as web:
+        cdn.bad = hold
+        layers = {"model": tiny_qwen3vl.model, "projector": tiny_qwen3vl.projector}
+        web.registry("library/eyes", "1b", layers, cdn, config=config)
+        name = f"{web.host}:{web.port}/library/eyes:1b"
+        pull = threading.Thread(target=Client(server.url).pull, args=(name,), kwargs={"insecure": True})
+        pull.start()
+        try:
+            assert asked.wait(60), server.log()[-2000:]
+            answer = gc("--yes", **env)
+            assert (answer.code, answer.data["things"]) == (1, [])
+            assert "on its way into" in answer.data["stores"][0]["why"]
+        finally:
+            go_on.set()
+            pull.join(120)
+    assert gc("--yes", **env).data["things"] == []
+    assert projector.stat().st_ino == before, "the pull took what it found"
+    assert {m.name.short for m in list_manifests(runtime.store).manifests} == {name}  # type: ignore[arg-type]
