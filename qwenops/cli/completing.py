@@ -156,7 +156,7 @@ def _names_for(param: click.Parameter, command: str) -> click.ParamType[Any] | N
         if names & {"quant", "quants", "reference"} and not isinstance(param.type, ModelType):
             return Names(completing.quants, between="," if "quants" in names else "")
         return None
-    if command in _REGISTERED:
+    if command in _REGISTERED and not isinstance(param.type, click.Choice):
         return None if param.name == "given" else Names(completing.registered_names, between="," * (command == "try"))
     if command == "models":
         return Names(completing.catalogue_names)
