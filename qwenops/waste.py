@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +75,12 @@ def files_below(folder: Path) -> tuple[Path, ...]:
     return tuple(path for path in sorted(folder.rglob("*")) if status_of(path))
 
 
-def last_used(files: Iterable[Path]) -> float:
-    """When the newest of some files was written, in seconds since the epoch; 0 where none is left."""
-    return max((status.st_mtime for status in map(status_of, files) if status), default=0.0)
+def idle_seconds(path: Path) -> float:
+    """How long ago a file, or the newest file below a folder, was written; 0 where that cannot be told."""
+    files = files_below(path) or (path,)
+    with contextlib.suppress(OSError):
+        return max(0.0, time.time() - max(file.lstat().st_mtime for file in files))
+    return 0.0
 
 
 def age(seconds: float) -> str:

@@ -38,9 +38,9 @@ def command(dry_run: bool, downloads: bool, older_than: int, yes: bool) -> Resul
 
     found = find_waste(downloads=downloads, older_than_days=older_than)
     foretold = gc_result(found, dry_run=True)
-    if dry_run or not found.things:
+    if dry_run:
         return foretold
-    if not yes:
+    if found.things and not yes:
         if click.get_current_context().params["as_json"] or not sys.stdin.isatty():
             raise click.UsageError("Nothing was changed: add --yes to take it away, or --dry-run to see it.")
         emit(foretold, as_json=False)

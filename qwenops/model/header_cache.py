@@ -96,10 +96,14 @@ def keep(
 
 def find_listing(url: str) -> Any | None:
     """The listing kept of an address, or None."""
+    kept = _place(url) / _LISTING
     try:
-        return json.loads((_place(url) / _LISTING).read_text("utf-8"))
+        found = json.loads(kept.read_text("utf-8"))
     except (OSError, ValueError):
         return None
+    with contextlib.suppress(OSError):
+        os.utime(kept)
+    return found
 
 
 def listing(url: str, what: str, ask: Callable[[], Any], *, offline: bool) -> Any:
@@ -126,16 +130,19 @@ def keep_listing(url: str, listing: Any) -> None:
 
 def unused(older_than_s: float) -> tuple[Path, ...]:
     """The folders of headers and listings that nobody read for so long, and those with nothing in them to be found."""
-    old = []
-    for place in sorted(folder().iterdir()) if folder().is_dir() else ():
-        with contextlib.suppress(OSError):
-            files = [f for f in place.iterdir() if not f.name.startswith(".half-")]
-            used = max((f.stat().st_mtime for f in files), default=place.stat().st_mtime)
-            idle_s = time.time() - used
-            findable = any(f.name in (_ABOUT, _LISTING) for f in files)
-            if idle_s > (older_than_s if findable else _WRITING_S):
-                old.append(place)
-    return tuple(old)
+    places = sorted(folder().iterdir()) if folder().is_dir() else []
+    return tuple(place for place in places if is_unused(place, older_than_s))
+
+
+def is_unused(place: Path, older_than_s: float) -> bool:
+    """Whether nobody read what is in one of the folders for so long, or it can never be found."""
+    try:
+        files = [file for file in place.iterdir() if not file.name.startswith(".half-")]
+        used = max((file.stat().st_mtime for file in files), default=place.stat().st_mtime)
+    except OSError:
+        return False
+    findable = any(file.name in (_ABOUT, _LISTING) for file in files)
+    return time.time() - used > (older_than_s if findable else _WRITING_S)
 
 
 def _place(url: str) -> Path:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from qwenops.model.hub_cache import PART, cache_folder
-from qwenops.waste import Waste, age, last_used, status_of
+from qwenops.waste import Waste, age, idle_seconds, status_of
 
 _BLOBS = "models--*/blobs"
 
@@ -80,7 +79,7 @@ def _remove_empty(folder: Path, above: Path) -> None:
 
 def _part_waste(part: Path) -> Waste:
     repo = repo_of(part.resolve()) or "a repository"
-    why = f"a download of {repo} stopped {age(time.time() - last_used([part]))} ago; `qwenops up` would go on with it"
+    why = f"a download of {repo} stopped {age(idle_seconds(part))} ago; `qwenops up` would go on with it"
     return Waste("part", part, why, (part,), partial(_take_part, part))
 
 

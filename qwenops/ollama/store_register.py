@@ -132,14 +132,14 @@ def _place(blob: Blob, work: _Work) -> How | None:
             return None
         target.unlink()
     how, _ = place(blob.found, target, copy=work.copy, owner=work.owner, progress=work.progress)
-    # Noted before the manifest: where this process is killed in between, `gc` knows whose blob that is.
-    note_link(work.store, blob, None if how == "present" else how)
     if not existed:
         # A blob that others may use is only ever made better: what took its place is right and stays.
         work.undo.on_failure(target.unlink)
     reader = reader_named(work.runtime.user, work.store.path) if how == "linked" else None
     if reader and not may_read(target, reader):
         raise unreadable(target, blob.found.path, reader, work.store)
+    # Noted before the manifest: where this process is killed in between, `gc` knows whose blob that is.
+    note_link(work.store, blob, None if how == "present" else how)
     return None if how == "present" else how
 
 

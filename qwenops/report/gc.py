@@ -25,7 +25,9 @@ def gc_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield grid([verb, "size", "frees"], list(_rows(things)))
         count = f"{len(things)} thing{'s' * (len(things) > 1)}"
         yield Text(f"{verb} {count}: {human(data['frees_bytes'])} come free", style=LABEL)
-    elif not any(not store["looked_at"] for store in data["stores"]):
+    elif data["things"]:
+        yield Text("Nothing was taken away.")
+    elif all(store["looked_at"] for store in data["stores"]):
         yield Text("There is nothing that nobody needs.")
     for store in data["stores"]:
         if not store["looked_at"]:

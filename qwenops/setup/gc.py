@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from qwenops import paths
 from qwenops.result import Result
 from qwenops.setup.gc_models import StoreSeen, downloads_not_needed, modelfiles_not_needed, stores_in_reach
-from qwenops.waste import Waste, age, files_below, freed_bytes, last_used, unlink_all
+from qwenops.waste import Waste, age, files_below, freed_bytes, idle_seconds, unlink_all
 
 _DAY_S = 86400.0
 
@@ -96,31 +95,36 @@ def _caches(older_than_s: float) -> Iterator[Waste]:
 
     for folder in (Path(tempfile.gettempdir()), paths.cache_dir() / "calibration"):
         for left in ghost.left_behind(folder):
-            take = partial(_take_folder, left, partial(_is_in, left, partial(ghost.left_behind, folder)))
-            yield Waste("ghost", left, "the run that made it is gone", files_below(left), take)
+            files = files_below(left)
+            take = partial(_take_folder, left, partial(_is_free, left, folder))
+            yield Waste("ghost", left, f"left by a run {age(idle_seconds(left))} ago", files, take)
     for place in header_cache.unused(older_than_s):
         files = files_below(place)
-        still = partial(_is_in, place, partial(header_cache.unused, older_than_s))
-        why = f"a header or listing that was not read for {age(time.time() - last_used(files))}"
+        still = partial(header_cache.is_unused, place, older_than_s)
+        why = f"a header or listing that was not read for {age(idle_seconds(place))}"
         yield Waste("header", place, why, files, partial(_take_folder, place, still))
     for server, answers in probe_cache.of_gone_servers().items():
         why = f"{len(answers)} answer{'s' * (len(answers) > 1)} of {server}, which is gone or was replaced"
         yield Waste("probe", probe_cache.folder(), why, answers, partial(unlink_all, answers))
     for prepared in sorted((paths.cache_dir() / "register").glob("*")):
         files = files_below(prepared)
-        idle_s = time.time() - last_used(files)
+        idle_s = idle_seconds(prepared)
         if idle_s > older_than_s:
             why = f"a linking by sudo that was prepared {age(idle_s)} ago"
             yield Waste("script", prepared, why, files, partial(_take_folder, prepared, lambda: True))
 
 
-def _is_in(folder: Path, look: Callable[[], Collection[Path]]) -> bool:
-    return folder in look()
+def _is_free(left: Path, folder: Path) -> bool:
+    """Whether a ghost is still one that nobody waits for, and no process has a file of it open."""
+    from qwenops.machine.open_files import holder_of
+    from qwenops.memory.ghost import left_behind
+
+    return left in left_behind(folder) and not any(holder_of(file.name) for file in files_below(left))
 
 
 def _take_folder(folder: Path, still: Callable[[], bool]) -> str:
     if not still():
-        return "it was used meanwhile"
+        return "it is in use"
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
