@@ -10,7 +10,21 @@ import click
 from qwenops.cli.common import FILE, MODEL, following, model_options, offline_option, returns_result, say, task_options
 from qwenops.result import Result
 
-OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace", "alone", "load", "again", "dry_run")
+OPTIONS = (
+    "name",
+    "task",
+    "mode",
+    "system",
+    "template",
+    "via",
+    "copy",
+    "join",
+    "replace",
+    "alone",
+    "load",
+    "again",
+    "dry_run",
+)
 
 
 @click.command("up")
@@ -31,6 +45,7 @@ OPTIONS = ("name", "task", "mode", "system", "template", "via", "copy", "replace
     help="By link into the store, by upload, or by Ollama's own pull from its library.",
 )
 @click.option("--copy", is_flag=True, help="Copy the weights into the store instead of linking them.")
+@click.option("--join", is_flag=True, help="Join the shards of a split model into one file, which Ollama needs.")
 @click.option("--replace", is_flag=True, help="Replace a model of that name that qwenops did not make.")
 @click.option("--alone", is_flag=True, help="Unload other models before the proof.")
 @click.option("--load/--no-load", default=True, help="Load and verify at the end.  [default: load]")

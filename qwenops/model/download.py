@@ -129,6 +129,24 @@ def bring(
     return Brought(here, hashed, listed, fetched)
 
 
+def fetch(piece: Piece, *, offline: bool = False, progress: Progress = lambda *_: None) -> Path:
+    """One file of the hub in the library's cache, under its digest and without a name where it is a large one.
+
+    Raises as bring does.
+    """
+    blob = blob_of(piece)
+    if blob is None:
+        return linked(piece, offline=offline)
+    if not is_here(piece):
+        if offline or hub.hub_offline():
+            raise PartMissing(
+                f"{piece.remote.shown} is not here, and the network is not to be used", do="without --offline"
+            )
+        _check_disk([piece])
+        _fetch([piece], progress)
+    return blob
+
+
 def missing_bytes(pieces: Sequence[Piece]) -> int:
     """How much of some files would have to be fetched."""
     return sum(_left(p) for p in pieces if not is_here(p))

@@ -68,11 +68,12 @@ def blob_of(piece: Piece) -> Path | None:
 
 def is_here(piece: Piece) -> bool:
     """Whether the file lies where the library has it: under its digest, or, without one, under its own name."""
-    blob, size = blob_of(piece) or _known(piece), piece.remote.size_bytes
+    blob, size = blob_of(piece) or named_in_cache(piece), piece.remote.size_bytes
     return blob is not None and blob.exists() and size in (None, blob.stat().st_size)
 
 
-def _known(piece: Piece) -> Path | None:
+def named_in_cache(piece: Piece) -> Path | None:
+    """The file under its own name in the library's cache, or None."""
     found = hub_library().try_to_load_from_cache(
         piece.reference.repo, piece.path, cache_dir=cache_folder(), revision=piece.reference.revision
     )

@@ -72,7 +72,10 @@ def choose_way(contents: Contents, runtime: Runtime, via: Via) -> Store | str:
         room = human(contents.total_bytes + contents.model_bytes)
         raise BadInput(
             f"{contents.needs_rewrite}, and a link cannot do that",
-            do=f"add --via api ({room} in the server's store while it works)",
+            do=(
+                f"add --via api ({room} in the server's store while it works)",
+                *(("or: qwenops up SHARD --join     (one file, made here)",) if len(contents.spec.shards) > 1 else ()),
+            ),
         )
     store = runtime.store
     if store is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwenops.errors import BadInput, CheckFailed, PartMissing
+from qwenops.errors import CheckFailed, PartMissing
 from qwenops.model.types import Model
 from qwenops.ollama.types import Progress
 from qwenops.plan.types import Judged, Plan
@@ -39,11 +39,19 @@ def would_bring(pieces: Sequence[Piece]) -> dict[str, Any] | None:
 
 
 def foresee(
-    made: Plan, pieces: Sequence[Piece], name: str, runtime: Runtime, *, via: str, replacing: bool
+    made: Plan,
+    pieces: Sequence[Piece],
+    name: str,
+    runtime: Runtime,
+    *,
+    via: str,
+    replacing: bool,
+    lies_in: Path | None = None,
 ) -> tuple[str, ...]:
     """What would stop the registration after a long download stops it before: raises what `register` would.
 
-    Returns notes: where the store is on another disk, no link can be made and a copy will be.
+    `lies_in` is where the model's file will be, where that is not the hub's cache. Returns notes: where the store is on
+    another disk, no link can be made and a copy will be.
     """
     from qwenops.model.download import missing_bytes
     from qwenops.model.hub_cache import cache_folder
@@ -54,15 +62,6 @@ def foresee(
     if chosen is None or not missing_bytes(pieces):
         return ()
     model = chosen.choice.model
-    if len(model.shards) > 1 and via != "api":
-        raise BadInput(
-            f"{model.source} comes in {len(model.shards)} shards: Ollama runs a model from one file, so it must merge "
-            "them, and a link cannot do that",
-            do=(
-                "take a quant that is one file: --quant NAME",
-                f"or add --via api ({human(2 * model.file_bytes)} in the server's store while it works)",
-            ),
-        )
     if store is None or via == "api":
         return ()
     refuse_foreign(what_is_there(store, checked_name(name)), store, replace=replacing)
@@ -71,18 +70,19 @@ def foresee(
             f"{store.path} cannot be written by you: after the download a sudo command for the link is shown. With "
             "--via pull Ollama fetches a model of its own library itself",
         )
-    if nearest(cache_folder()).stat().st_dev == nearest(store.path / "blobs").stat().st_dev:
+    folder, variable = (lies_in, "QWENOPS_HOME") if lies_in else (cache_folder(), "HF_HOME")
+    if nearest(folder).stat().st_dev == nearest(store.path / "blobs").stat().st_dev:
         return ()
     needed = model.file_bytes + (model.projector.file_bytes if model.projector else 0)
     if free_bytes(store) < needed:
         raise PartMissing(
-            f"{store.path} is on another disk than {cache_folder()}, so a copy of {human(needed)} would be made there, "
+            f"{store.path} is on another disk than {folder}, so a copy of {human(needed)} would be made there, "
             f"where {human(free_bytes(store))} are free",
-            do=f"export HF_HOME={store.path.parent / 'huggingface'}     (on the store's disk a link costs nothing)",
+            do=f"export {variable}={store.path.parent / 'huggingface'}     (on the store's disk a link costs nothing)",
         )
     return (
-        f"{cache_folder()} is on another disk than {store.path}: a copy of {human(needed)} is made there; with HF_HOME "
-        "on the store's disk there is none",
+        f"{folder} is on another disk than {store.path}: a copy of {human(needed)} is made there; with {variable} on "
+        "the store's disk there is none",
     )
 
 

@@ -24,6 +24,7 @@ from qwenops.runtime.types import Runtime
 from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
+from qwenops.setup.join import is_split, join_chosen, joined_before, refuse_split, target_of
 from qwenops.setup.modelfiles import base_of, inherited_notes, modelfile_text, write_whole
 from qwenops.setup.pull import in_library, is_pulled, pull_chosen
 from qwenops.setup.registering import registered_entry
@@ -48,6 +49,7 @@ class UpOptions:
     alone: bool = False
     load: bool = True
     again: bool = False
+    join: bool = False
     dry_run: bool = False
     pins: dict[str, Any] = field(default_factory=dict)
 
@@ -82,7 +84,11 @@ def up_result(
     check_server_knows(made.chosen.choice.model, runtime)
     name = options.name or default_name(made.chosen, options.task)
     pieces = pieces_away(made, offline=offline)
-    foreseen = foresee(made, pieces, name, runtime, via=options.via, replacing=options.replace)
+    joins = is_split(made) and options.via != "api" and (options.join or joined_before(made))
+    if is_split(made) and options.via != "api" and not joins:
+        refuse_split(made, pieces)
+    lies_in = target_of(made).parent if joins and pieces else None
+    foreseen = foresee(made, pieces, name, runtime, via=options.via, replacing=options.replace, lies_in=lies_in)
     for note in foreseen:
         say(note)
     brought = would_bring(pieces) if options.dry_run else None
@@ -97,6 +103,8 @@ def up_result(
             say=say,
             progress=progress,
         )
+    elif joins:
+        made, brought = join_chosen(made, pieces, dry_run=options.dry_run, offline=offline, say=say, progress=progress)
     elif not options.dry_run:
         made, brought = bring_chosen(made, pieces, name=name, offline=offline, say=say, progress=progress)
     assert made.chosen is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +75,6 @@ def test_a_name_that_is_somebody_elses_is_refused_before_the_download(hub: Web, 
     with pytest.raises(BadInput, match=r"eyes.* exists in Ollama"):
         foreseen(made, store)
     assert foreseen(made, store, replacing=True) == ()
-
-
-def test_shards_are_refused_before_the_download(hub: Web, store: Runtime) -> None:
-    made = planned()
-    assert made.chosen is not None
-    choice = made.chosen.choice
-    model = replace(choice.model, shards=(choice.model.path, choice.model.path))
-    sharded = replace(made, chosen=replace(made.chosen, choice=replace(choice, model=model)))
-    with pytest.raises(BadInput, match="in 2 shards"):
-        foreseen(sharded, store)
-    assert foreseen(sharded, store, via="api") == ()
 
 
 def test_a_store_on_another_disk_means_a_copy_and_that_is_said(hub: Web, tmp_path: Path) -> None:
