@@ -84,7 +84,10 @@ def read_header(path: Path | str) -> Header:
             file.seek(0)
             return _Parser(bytearray(), file_bytes, path, _filler(file)).parse()
     except FileNotFoundError:
-        raise BadInput(f"no such file: {path}", do=f"ls -l {_nearest_folder(path)}") from None
+        from qwenops.model.nearby import files_like
+
+        near = (f"{one}     (is there)" for one in files_like(path.expanduser()))
+        raise BadInput(f"no such file: {path}", do=(*near, f"ls -l {_nearest_folder(path)}")) from None
     except IsADirectoryError:
         raise BadInput(f"{path} is a folder, not a GGUF file", do=f"ls {path}/*.gguf") from None
     except PermissionError:

@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from qwenops.errors import BadInput, PartMissing
 from qwenops.model import header_cache
+from qwenops.model.nearby import like, repositories_like
 from qwenops.model.quants import label_in_name
 from qwenops.model.remote import FIRST_BYTES, SMALL_BYTES, RemoteFile, refusal, safe_name
 from qwenops.model.split import shard_names
@@ -129,7 +130,7 @@ def list_files(reference: HubReference, *, offline: bool, limits: Limits | None 
 def _ask(url: str, reference: HubReference, limits: Limits | None) -> list[list[Any]]:
     with get(url, headers={"Accept": "application/json"}, token=token(), limits=limits) as answer:
         if answer.status != 200:
-            raise refusal(answer, str(reference), gated(reference))
+            raise refusal(answer, str(reference), gated(reference), _instead(reference))
         raw = answer.read_all(_LISTING_BYTES)
     try:
         rows = [_row(s) for s in json.loads(raw)["siblings"] if s["rfilename"].lower().endswith(".gguf")]
@@ -138,6 +139,10 @@ def _ask(url: str, reference: HubReference, limits: Limits | None) -> list[list[
             f"{reference}: what answers at {endpoint()} is not the hub: no list of files", do="look at HF_ENDPOINT"
         ) from None
     return rows
+
+
+def _instead(reference: HubReference) -> tuple[str, ...]:
+    return tuple(f"qwenops plan {one}" for one in repositories_like(reference.repo))
 
 
 def _row(sibling: dict[str, Any]) -> list[Any]:
@@ -182,7 +187,8 @@ def wanted_models(
     models = {_first(p): p for p in by_path if not _is_beside(p)}
     picked = _pick(reference, models, by_path) if reference.wanted else sorted(models)
     if not picked:
-        raise BadInput(f"{reference} has no GGUF model", do="take a repository whose name ends in GGUF")
+        do = (*_instead(reference), "take a repository whose name ends in GGUF")
+        raise BadInput(f"{reference} has no GGUF model", do=do)
     if len(picked) > most:
         raise BadInput(
             f"{reference} holds {len(picked)} models: {_labels(picked)}",
@@ -212,10 +218,14 @@ def _pick(reference: HubReference, models: dict[str, str], by_path: dict[str, Hu
     picked = picked or [p for p, label in labels.items() if label.removeprefix("UD-") == quant]
     if picked:
         return sorted(picked)
+    near = like(wanted, {_wanted_name(path) for path in models}, most=2, cutoff=0.5)
     has = f"; it has {_labels(models)}" if models else " and no other GGUF model"
     raise BadInput(
         f"{reference.shown('')} has no {wanted}{has}",
-        do=f"qwenops plan {reference.shown('')}     (all of them)" if models else (),
+        do=(
+            *(f"qwenops plan {reference.shown(one)}" for one in near),
+            *((f"qwenops plan {reference.shown('')}     (all of them)",) if models else ()),
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from qwenops.errors import BadInput, PartMissing
 from qwenops.model import header_cache
+from qwenops.model.nearby import library_tags_like
 from qwenops.model.remote import FIRST_BYTES, SMALL_BYTES, RemoteFile, refusal, safe_name
 from qwenops.model.web import Limits, get, shown
 from qwenops.runtime.names import DEFAULT_HOST, Name, checked_name
@@ -80,7 +81,9 @@ def _file(base: str, reference: str, row: list[Any], name: str, *, small: bool) 
 def _layers(url: str, reference: str, limits: Limits | None) -> list[list[Any]]:
     with get(url, headers={"Accept": MANIFEST}, limits=limits) as answer:
         if answer.status != 200:
-            raise refusal(answer, reference, ("look at the spelling; a private model can be read by its owner alone",))
+            near = tuple(f"qwenops plan {one}" for one in library_tags_like(reference.removeprefix("ollama:")))
+            private = "look at the spelling; a private model can be read by its owner alone"
+            raise refusal(answer, reference, (private,), near)
         raw = answer.read_all(_MANIFEST_BYTES)
     try:
         return [row for layer in json.loads(raw)["layers"] if (row := _row(layer))]

@@ -332,13 +332,15 @@ def _validator(answer: Answer, size: int | None) -> str:
     return f"modified {date} {size}" if date and len(date) < 64 and size is not None else ""
 
 
-def refusal(answer: Answer, what: str, gated: tuple[str, ...]) -> QwenopsError:
-    """The error for a status that is not the file."""
+def refusal(answer: Answer, what: str, gated: tuple[str, ...], near: tuple[str, ...] = ()) -> QwenopsError:
+    """The error for a status that is not the file; `near` are commands with names that were probably meant."""
     status = answer.status
     if status in (401, 403):
-        return PartMissing(f"{what} wants a login that was not given or is not enough (status {status})", do=gated)
+        do = (*near, *gated)
+        return PartMissing(f"{what} wants a login that was not given or is not enough (status {status})", do=do)
     if status in (404, 410):
-        return BadInput(f"{what} is not there (status {status})", do="look at the spelling, upper and lower case too")
+        do = (*near, "look at the spelling, upper and lower case too")
+        return BadInput(f"{what} is not there (status {status})", do=do)
     if status == 429:
         wait = answer.headers.get("Retry-After", "")
         return PartMissing(f"{what}: the server has had too many requests", do=f"wait {wait[:20] or 'a few minutes'}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from qwenops.errors import BadInput, NotAllowed, QwenopsError
+from qwenops.model.nearby import like
 from qwenops.ollama import ledger
 from qwenops.ollama.types import Listed, Progress, Shown, silent
 from qwenops.ollama.watch import health
@@ -61,8 +63,19 @@ def nobody_has(runtime: Runtime, name: Name) -> QwenopsError:
     if store is not None:
         manifests = store.path / "manifests"
         if os.access(manifests if os.path.lexists(manifests) else store.path, os.R_OK | os.X_OK):
-            return BadInput(f"There is no model {name.short} in {store.path}", do="qwenops list")
+            names = [m.name.short for m in list_manifests(store).manifests]
+            return BadInput(f"There is no model {name.short} in {store.path}", do=_instead(name, names))
     return server_down(runtime, f"so whether it has a model {name.short} is not known")
+
+
+def not_at(runtime: Runtime, name: Name, tags: Iterable[TaggedModel]) -> BadInput:
+    """The error for a name that the server does not list, with those of its list that are most like it."""
+    return BadInput(f"There is no model {name.short} at {runtime.url}", do=_instead(name, (t.name for t in tags)))
+
+
+def _instead(name: Name, names: Iterable[str]) -> tuple[str, ...]:
+    near = (f"qwenops show {one}" for one in like(name.short, names))
+    return (*near, "qwenops list")
 
 
 def _from_store(store: Store, runtime: Runtime, manifest: Manifest, progress: Progress) -> Listed:
@@ -121,9 +134,10 @@ def _shown_from_store(store: Store, runtime: Runtime, manifest: Manifest, progre
 
 def _shown_from_server(runtime: Runtime, name: Name) -> Shown:
     client = Client(runtime.url)
-    tag = next((t for t in client.tags() if parse_name(t.name).folded == name.folded), None)
+    tags = client.tags()
+    tag = next((t for t in tags if parse_name(t.name).folded == name.folded), None)
     if tag is None:
-        raise BadInput(f"There is no model {name.short} at {runtime.url}", do="qwenops list")
+        raise not_at(runtime, name, tags)
     answer = client.show(tag.name)
     config = {k: answer[k] for k in ("details", "renderer", "parser", "requires") if answer.get(k)}
     return Shown(

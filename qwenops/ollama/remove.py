@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from qwenops.errors import BadInput, NotAllowed, QwenopsError
+from qwenops.errors import NotAllowed, QwenopsError
 from qwenops.ollama import ledger
 from qwenops.ollama.blobs import store_lock
-from qwenops.ollama.models import nobody_has
+from qwenops.ollama.models import nobody_has, not_at
 from qwenops.ollama.types import Removed
 from qwenops.runtime.client import Client
 from qwenops.runtime.names import Name, checked_name, parse_name
@@ -26,9 +26,10 @@ def remove_model(runtime: Runtime, name: str, *, dry_run: bool = False) -> Remov
     manifest = _manifest_or_none(store, wanted)
     if runtime.reachable:
         client = Client(runtime.url)
-        tag = next((t for t in client.tags() if parse_name(t.name).folded == wanted.folded), None)
+        tags = client.tags()
+        tag = next((t for t in tags if parse_name(t.name).folded == wanted.folded), None)
         if tag is None:
-            raise BadInput(f"There is no model {wanted.short} at {runtime.url}", do="qwenops list")
+            raise not_at(runtime, wanted, tags)
         freed, kept = _would_free(store, manifest) if store and manifest else (0, 0)
         if not dry_run:
             _unload(client, wanted)

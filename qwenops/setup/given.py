@@ -56,7 +56,12 @@ def variants(
         local = read_variants(paths) if paths else ()
     from qwenops.model.reference import read_references
 
-    return in_order((*local, *read_references(references, mmproj, offline=offline, most=most)))
+    try:
+        return in_order((*local, *read_references(references, mmproj, offline=offline, most=most)))
+    except QwenopsError as error:
+        near = [name for one in references if one.lower().startswith(OLLAMA) for name in _near_in_store(one[7:])]
+        error.do = (*(f"qwenops plan ollama:{name}     (in your store)" for name in near), *error.do)
+        raise
 
 
 def only_one(given: Given, models: tuple[Model, ...]) -> Model:
