@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import FILE, MODEL, following, returns_result, say
+from qwenops.cli.common import FILE, MODEL, following, offline_option, returns_result, say
 from qwenops.memory.types import KV_TYPES, KVType
 from qwenops.result import Result
 
@@ -49,12 +49,14 @@ from qwenops.result import Result
     "--flash-attn", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="Flash attention."
 )
 @click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
+@offline_option
 @returns_result
 def command(
     models: tuple[Path | str, ...],
     reference: Path | str,
     text: Path | None,
     kv_types: tuple[KVType, ...],
+    offline: bool,
     **options: Any,
 ) -> Result:
     """Measure what variants and KV types lose against a reference.
@@ -87,6 +89,7 @@ def command(
             QualitySettings(**options),
             text=text,
             kv_types=kv_types,
+            offline=offline,
             on_chunks=chunks,
             on_cost=cost,
             progress=follow,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, returns_result, say
+from qwenops.cli.common import MODEL, offline_option, returns_result, say
 from qwenops.memory.types import KV_TYPES
 from qwenops.result import Result
 
@@ -58,6 +58,7 @@ from qwenops.result import Result
     "--flash-attn", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="Flash attention."
 )
 @click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
+@offline_option
 @returns_result
 def command(models: tuple[Path | str, ...], **options: Any) -> Result:
     """Measure prompt and generation speed of one or more variants.

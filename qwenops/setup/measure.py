@@ -29,6 +29,7 @@ def bench_result(
     kv: str = "f16",
     flash_attn: str = "auto",
     gpu_layers: int | None = None,
+    offline: bool = False,
     on_sample: OnSample | None = None,
 ) -> Result:
     """Measure every variant in turn and keep the rows ("qwenops.bench/1")."""
@@ -36,7 +37,7 @@ def bench_result(
     from qwenops.machine.detect import detect
 
     must_be_here(paths, "bench")
-    models = variants(paths, None)
+    models = variants(paths, None, offline=offline)
     tests = speed_tests(prompt or (512,), generate or (128,), depth or (0,))
     settings = SpeedSettings(
         repetitions=repetitions,

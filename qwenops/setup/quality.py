@@ -49,6 +49,7 @@ def quality_result(
     *,
     text: Path | None = None,
     kv_types: Sequence[KVType] = (),
+    offline: bool = False,
     on_chunks: OnChunks | None = None,
     on_cost: OnCost | None = None,
     progress: Progress = silent,
@@ -60,8 +61,8 @@ def quality_result(
     """
     must_be_here((reference, *given), "bench quality")
     words = read_text(text)
-    base_model = _reference_model(reference)
-    cells = tuple(_asked(given, base_model, kv_types))
+    base_model = _reference_model(reference, offline=offline)
+    cells = tuple(_asked(given, base_model, kv_types, offline=offline))
     base = reference_of(base_model, words, settings, progress=progress)
     follow = _Follow(on_chunks, on_cost)
     rows: list[dict[str, Any]] = []
@@ -89,22 +90,22 @@ def quality_result(
     return Result("qwenops.quality/1", data, notes=notes, exit_code=STOPPED if stopped else int(failed))
 
 
-def _reference_model(given: Given) -> Model:
-    model = only_one(given, _models(given))
+def _reference_model(given: Given, *, offline: bool) -> Model:
+    model = only_one(given, _models(given, offline=offline))
     _check_readable(model)
     return model
 
 
-def _asked(given: tuple[Given, ...], reference: Model, kv_types: Sequence[KVType]) -> Iterator[Asked]:
+def _asked(given: tuple[Given, ...], reference: Model, kv_types: Sequence[KVType], *, offline: bool) -> Iterator[Asked]:
     """The cells in the order in which they were asked for. Raises BadInput for a file that is not there."""
     kinds = tuple(dict.fromkeys(kv_types)) or ("f16",)
     if not given and kv_types:
         yield from (Asked(reference.source, kv, reference) for kv in kinds)
     for one in given:
         if isinstance(one, Path) and not one.exists():
-            variants((one,), None)  # a name of the catalogue, or an error that says what to type
+            variants((one,), None, offline=offline)  # a name of the catalogue, or an error that says what to type
         try:
-            models = _models(one)
+            models = _models(one, offline=offline)
         except QwenopsError as error:
             yield from (Asked(str(one), kv, None, error) for kv in kinds)
             continue
@@ -113,12 +114,12 @@ def _asked(given: tuple[Given, ...], reference: Model, kv_types: Sequence[KVType
             yield from (Asked(source, kv, model) for kv in kinds)
 
 
-def _models(given: Given) -> tuple[Model, ...]:
+def _models(given: Given, *, offline: bool) -> tuple[Model, ...]:
     from qwenops.model.read import read_variants
 
     if isinstance(given, Path) and given.exists():
         return read_variants(given, None)  # pictures are not read: no projector is wanted
-    models = variants((given,), None)
+    models = variants((given,), None, offline=offline)
     for model in models:
         if model.remote:
             must_be_here((model.source,), "bench quality")
