@@ -47,7 +47,8 @@ MERGED = EYE_WIDTH * 4
 class Tokenizer:
     """What a model's file says about its tokens, with the four vision tokens of Qwen added.
 
-    `says` are the tokens of the sentence that the model answers with, each of them another one.
+    `says` are the tokens of the sentence that the model answers with, each of them another one; where it does not
+    end, the last is said for ever.
     """
 
     tokens: list[str]
@@ -58,6 +59,7 @@ class Tokenizer:
     eos: int
     chat_template: str
     says: tuple[str, ...] = SENTENCE
+    ends: bool = True
 
 
 def read_tokenizer(source: Path) -> Tokenizer:
@@ -115,7 +117,7 @@ class Weights:
         for place, token in enumerate(said, 1):
             table[token, :states] = 0
             table[token, place] = MARK
-        self._next_words = table[[*said, words.eos]].copy()
+        self._next_words = table[[*said, words.eos if words.ends else said[-1]]].copy()
         self._next_words[:, :states] = 0
         self._table = table
         self._add("token_embd.weight", table)

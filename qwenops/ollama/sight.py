@@ -185,12 +185,14 @@ def planned_tokens(
 ) -> int | None:
     """The tokens that Ollama's llama-server makes of a picture, with its markers; None for an unknown family.
 
-    `environment` is the server's: LLAMA_ARG_IMAGE_MIN_TOKENS counts where Ollama passes no flag of its own.
+    `environment` is the server's: LLAMA_ARG_IMAGE_MIN_TOKENS counts where Ollama passes no flag of its own,
+    LLAMA_ARG_IMAGE_MAX_TOKENS always.
     """
     if model.architecture not in CELL_PIXELS:
         return None
-    least = image_limits(model.architecture, environment or {})[0] or MIN_TOKENS
-    size = image_tokens(width, height, model.architecture, min(least, most_tokens), most_tokens)
+    least, cap = image_limits(model.architecture, environment or {})
+    most = min(most_tokens, cap or most_tokens)
+    size = image_tokens(width, height, model.architecture, min(least or MIN_TOKENS, most), most)
     return size.tokens + MARKER_TOKENS
 
 

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from qwenops.errors import BadInput, CheckFailed, QwenopsError, ServerDown
-from qwenops.model.image_tokens import MAX_TOKENS
 from qwenops.ollama.repetition import repeated_end
 from qwenops.ollama.runners import sharing
 from qwenops.ollama.sight import planned_tokens
 from qwenops.ollama.types import Progress, silent
 from qwenops.result import Result
 from qwenops.runtime.client import LONG_S, Client, Generation
-from qwenops.runtime.flags import image_cap
 from qwenops.runtime.names import checked_name
 from qwenops.runtime.types import Runtime
 from qwenops.runtime.wire import ServerRefused
@@ -205,11 +203,10 @@ class _Turn:
         except QwenopsError as e:
             failed = e
         found = registered_model(self.name, self.runtime)
-        most = image_cap(self.runtime.environment) or MAX_TOKENS
         for page in pages:
             tokens = None
             if found is not None:
-                tokens = planned_tokens(found.model, page.width, page.height, most, self.runtime.environment)
+                tokens = planned_tokens(found.model, page.width, page.height, environment=self.runtime.environment)
             row: dict[str, Any] = {
                 "name": self.name,
                 "file": str(page.file),

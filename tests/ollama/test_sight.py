@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qwenops.errors import ServerDown
+from qwenops.machine.types import Device
 from qwenops.model.read import read_model
 from qwenops.ollama.register import register
 from qwenops.ollama.scene import Scene
@@ -20,22 +21,11 @@ from qwenops.ollama.types import Spec
 from qwenops.report.verify import sight_line
 from tests.ollama.support import runtime_of
 from tests.support.server import OllamaServer
-from tests.support.tiny import TinyModel
+from tests.support.tiny import TinyModel, talker
 
+SOFTWARE_GPU = Device("Vulkan0", "vulkan", "llvmpipe", 2 << 30, 2 << 30)
 Start = Callable[..., OllamaServer]
 SCENE = Scene("TEXT", "9473", "circle", "left", "square")
-
-
-@pytest.fixture
-def talker(parts: Any, smollm: Path, tmp_path: Path) -> Callable[..., TinyModel]:
-    """A small model that says one sentence to whatever it is shown."""
-    from scripts.make_tiny_models import make, read_tokenizer
-
-    def made(family: str, *says: str) -> TinyModel:
-        words = replace(read_tokenizer(smollm), says=says)
-        return TinyModel(family, *make(family, words, tmp_path / "-".join(says).replace("Ġ", "_")))
-
-    return made
 
 
 def registered(server: OllamaServer, name: str, tiny: TinyModel, **parameters: Any) -> None:
@@ -50,14 +40,17 @@ def parts_of(sight: Sight) -> dict[str, str]:
 @pytest.mark.server
 @pytest.mark.slow
 def test_what_is_said_decides_how_far_the_questions_go(
-    start_server: Start, talker: Callable[..., TinyModel], tiny_qwen35: TinyModel
+    start_server: Start, tiny_qwen35: TinyModel, smollm: Path, tmp_path: Path
 ) -> None:
     server = start_server(gpu=False)
     runtime = runtime_of(server)
-    right = talker("qwen3vl", "TEXT", "Ġ", "9", "4", "7", "3", "Ġleft")
+    right = talker("qwen3vl", tmp_path / "right", "TEXT", "Ġ", "9", "4", "7", "3", "Ġleft")
     registered(server, "sees", right)
-    registered(server, "counts-wrong", talker("qwen35", "TEXT", "Ġ", "9", "7", "4", "3"))
+    registered(server, "counts-wrong", talker("qwen35", tmp_path / "wrong", "TEXT", "Ġ", "9", "7", "4", "3"))
     registered(server, "reads-nothing", tiny_qwen35)
+    registered(
+        server, "loops", talker("qwen3vl", tmp_path / "loops", "TEXT", "Ġ", "9", "4", "7", "3", "Ġleft", ends=False)
+    )
 
     sees = look("sees", runtime, model=read_model(right.model), scene=SCENE, read_required=True)
     assert sees.ok
@@ -77,6 +70,12 @@ def test_what_is_said_decides_how_far_the_questions_go(
     assert parts_of(wrong) == {"picture": "", "answer": "", "word": "", "number": "wrong", "device": ""}
     assert wrong.exit_code == 1
     assert len(wrong.answers) == 1
+
+    # Ollama breaks a row of equal tokens off and counts nothing: the count is asked for once more
+    loops = look("loops", runtime, scene=SCENE, read_required=True)
+    assert parts_of(loops) == {"picture": "", "answer": "looping", "word": "", "number": "", "device": ""}
+    assert loops.grew_by_tokens == sees.grew_by_tokens
+    assert sight_line(loops.as_data()) == "NOT proven: it runs in a loop: left again and again"
 
     model = read_model(tiny_qwen35.model)
     first, second = look("reads-nothing", runtime, model=model), look("reads-nothing", runtime, model=model)
@@ -103,6 +102,37 @@ def test_a_projector_that_is_missing_or_another_models_is_named(
     assert parts_of(mixed) == {"projector": "mismatch"}
     assert "n_embd = 576" in sight_line(mixed.as_data())
     assert all(s.exit_code == 1 and s.as_data()["do"][0].startswith("qwenops show ") for s in (blind, mixed))
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.vulkan
+def test_a_projector_that_runs_on_the_cpu_beside_a_device_is_named(start_server: Start, tiny_qwen35: TinyModel) -> None:
+    server = start_server()
+    runtime = replace(runtime_of(server), log_path=server.log_path, devices=(SOFTWARE_GPU,))
+    registered(server, "whole", tiny_qwen35, num_gpu=99)
+    registered(server, "split", tiny_qwen35, num_gpu=2)
+
+    whole, split = look("whole", runtime), look("split", runtime)
+
+    assert parts_of(whole)["device"] == ""
+    assert next(f for f in whole.findings if f.part == "device").observed == "Vulkan0"
+    assert parts_of(split)["device"] == "cpu"
+    assert sight_line(split.as_data()).startswith("NOT proven: it ran on the CPU: the projector on the CPU")
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_cap_on_pictures_counts_in_what_is_planned(start_server: Start, tiny_qwen35: TinyModel) -> None:
+    server = start_server(gpu=False, settings={"LLAMA_ARG_IMAGE_MAX_TOKENS": "40"})
+    runtime = replace(runtime_of(server), environment={"LLAMA_ARG_IMAGE_MAX_TOKENS": "40"})
+    registered(server, "capped", tiny_qwen35)
+
+    capped = look("capped", runtime, model=read_model(tiny_qwen35.model))
+
+    assert capped.grew_by_tokens == capped.planned_tokens
+    assert capped.planned_tokens is not None
+    assert 8 < capped.planned_tokens <= 42
 
 
 @pytest.mark.server

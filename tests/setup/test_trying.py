@@ -27,7 +27,7 @@ from qwenops.setup.trying import TryOptions, split_asked, summary, try_result
 from tests.ollama.support import runtime_of
 from tests.support.cli import qwenops
 from tests.support.server import OllamaServer
-from tests.support.tiny import TinyModel
+from tests.support.tiny import TinyModel, talker
 
 
 def page(path: Path) -> Path:
@@ -328,6 +328,23 @@ def test_an_answer_by_a_schema_is_json_of_that_schema(eyes: Eyes, tmp_path: Path
     assert run["cut"] or isinstance(json.loads(run["text"])["paid"], bool)
     assert answer.data["summary"][0]["not_of_schema"] == (run["schema_problem"] is not None)
     assert qwenops(*args, "--schema", tmp_path / "none.json", env=eyes.env).code == 2
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_model_in_a_loop_is_told_from_one_that_was_cut_off(eyes: Eyes, smollm: Path, tmp_path: Path) -> None:
+    loops = talker("qwen35", tmp_path / "loops", "TEXT", "Ġleft", ends=False)
+    spec = Spec(shards=(loops.model,), projectors=(loops.projector,), parameters={"num_ctx": 2048})
+    register(spec, "loops", runtime_of(eyes.server))
+    args = ("try", "loops", "one", "Read it.", "--on", eyes.folder / "1.png")
+    broken_off = qwenops(*args, "--json", env=eyes.env)
+    first, second = broken_off.data["summary"]
+    assert (broken_off.code, first["looped"], second["looped"]) == (1, 1, 0)
+    assert broken_off.data["runs"][0]["text"].count("left") > 30
+    cut = qwenops(*args, "--num-predict", 3, env=eyes.env)
+    assert cut.code == 1
+    assert "(cut off after 3 tokens: --num-predict)" in cut.out
+    assert "looped" not in cut.out
 
 
 @pytest.mark.server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.parts import layout
@@ -36,3 +36,11 @@ def get(family: str) -> TinyModel:
         if not found.model.exists():
             make(family, read_tokenizer(layout().smollm), layout().models)
     return found
+
+
+def talker(family: str, folder: Path, *says: str, ends: bool = True) -> TinyModel:
+    """A tiny model that answers with these tokens whatever it is shown; the last of them for ever unless it `ends`."""
+    from scripts.make_tiny_models import make, read_tokenizer
+
+    words = replace(read_tokenizer(layout().smollm), says=says, ends=ends)
+    return TinyModel(family, *make(family, words, folder))
