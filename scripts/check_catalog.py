@@ -1,7 +1,8 @@
 """Compare the catalogue with the repositories it names, over the network; prints what differs and exits 1 then.
 
 For each repository: does it answer, are there files of the pattern for model and projector, are the quants it is said
-to have there, and are published sizes still true. HF_ENDPOINT and HF_TOKEN count as everywhere.
+to have there, and are published sizes still true. For each tag of Ollama's library: is it there. HF_ENDPOINT, HF_TOKEN
+and QWENOPS_REGISTRY count as everywhere.
 
     python -m scripts.check_catalog [WORD...]
 """
@@ -16,6 +17,7 @@ from pathlib import PurePosixPath
 from qwenops.errors import QwenopsError
 from qwenops.model.catalog import Entry, Repo, matching
 from qwenops.model.hub import HubFile, list_files, parse_hub
+from qwenops.model.registry import registry_files
 
 
 def main(words: list[str]) -> int:
@@ -37,6 +39,11 @@ def differences_of(entry: Entry) -> Iterator[str]:
             continue
         yield from (f"{repo.repo}: {line}" for line in _of_repo(repo, files))
     yield from _of_sizes(entry)
+    if entry.ollama:
+        try:
+            registry_files(f"ollama:{entry.ollama}", offline=False)
+        except QwenopsError as e:
+            yield f"Ollama's library: {e.message}"
 
 
 def _of_repo(repo: Repo, files: tuple[HubFile, ...]) -> Iterator[str]:

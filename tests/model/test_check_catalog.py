@@ -16,7 +16,8 @@ TRUE = Repo(REPO, "Eyes-8B-{quant}.gguf", "mmproj-{type}.gguf", quants=("Q4_K_M"
 
 
 def entry(repo: Repo, **sizes: int) -> Entry:
-    return replace(catalog()["qwen3-vl-8b-instruct"], repos=(repo,), model_bytes=sizes, projector_bytes={})
+    known = catalog()["qwen3-vl-8b-instruct"]
+    return replace(known, repos=(repo,), model_bytes=sizes, projector_bytes={}, ollama=None)
 
 
 def test_what_is_true_differs_in_nothing(hub: Web, shelf: Path) -> None:
@@ -41,3 +42,13 @@ def test_what_is_not_as_the_hub_has_it_is_said(hub: Web, repo: Repo, said: str) 
 def test_a_size_that_changed_is_said(hub: Web) -> None:
     (line,) = differences_of(entry(TRUE, Q8_0=17))
     assert "no file of 17 bytes" in line
+
+
+def test_a_tag_that_the_library_has_no_more_is_said(
+    hub: Web, cdn: Web, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QWENOPS_REGISTRY", hub.url)
+    hub.registry("library/eyes", "8b", {"model": shelf / "Eyes-8B-Q8_0.gguf"}, cdn)
+    assert list(differences_of(replace(entry(TRUE), ollama="eyes:8b"))) == []
+    (line,) = differences_of(replace(entry(TRUE), ollama="eyes:9b"))
+    assert line.startswith("Ollama's library: ollama:eyes:9b is not there")
