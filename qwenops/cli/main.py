@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "need": ("need", "Say what a model needs, on each device and on the host."),
     "plan": ("plan", "Choose quant, context and settings for a task on this machine."),
     "fits": ("fits", "Show which models fit which cards, with the largest context in the cell."),
-    "quants": ("quants", "Show every quant that could be made of a model: size, bits, and what of it fits."),
+    "quants": ("quants", "Show every quant that could be made of a model, and make some."),
     "image-tokens": ("image_tokens", "Say how many tokens pictures take, and what the model gets to see of them."),
     "render": ("render", "Write the Modelfile of a plan."),
     "check": ("check", "Check a Modelfile before Ollama sees it."),

@@ -1,39 +1,22 @@
-"""qwenops quants: every quant that could be made of a model."""
+"""qwenops quants: what could be made of a model, and making it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import click
 
-from qwenops.cli.common import MODEL, model_options, offline_option, returns_result
-from qwenops.memory.types import KV_TYPES
-from qwenops.result import Result
+from qwenops.cli import quants_list, quants_make
+from qwenops.cli.parts import PartsGroup
 
 
-@click.command("quants")
-@click.argument("model", type=MODEL)
-@model_options
-@click.option("--gpu", "gpus", multiple=True, metavar="SPEC", help="A card, repeatable.  [default: this machine]")
-@click.option(
-    "--imatrix", is_flag=True, help="Make all of them with an importance matrix, not only those that need it."
-)
-@click.option("--kv", type=click.Choice(KV_TYPES), metavar="TYPE", help="KV type.  [default: f16]")
-@click.option("--image-tokens", type=click.IntRange(8, 16384), metavar="N", help="The largest image, in tokens.")
-@click.option("--headroom", metavar="SIZE", help="Keep this much free on every card.  [default: 64 MiB]")
-@offline_option
-@returns_result
-def command(model: Path | str, mmproj: Path | str | None, gpus: tuple[str, ...], **options: Any) -> Result:
-    """Show every quant that could be made of a model: size, bits, and what of it fits.
-
-    Nothing is made: which type llama-quantize gives each tensor follows from the header of any one file of the model,
-    here or somewhere else. File sizes are exact to the byte.
+@click.group("quants", cls=PartsGroup, meant="list", subcommand_metavar="PART MODEL...")
+def command() -> None:
+    """Show every quant that could be made of a model, and make some.
 
     \b
-        qwenops quants Qwen3VL-8B-Instruct-F16.gguf --gpu "RTX 3060 12GB"
-        qwenops quants hf:Qwen/Qwen3-VL-8B-Instruct-GGUF:Q8_0 --gpu 8GiB --gpu 16GiB
+        qwenops quants list Qwen3VL-8B-Instruct-F16.gguf --gpu "RTX 3060 12GB"
+        qwenops quants make Qwen3VL-8B-Instruct-F16.gguf Q4_K_M IQ4_XS
     """
-    from qwenops.setup.requants import quants_result
 
-    return quants_result(model, mmproj, gpus, **options)
+
+command.add_command(quants_list.command)
+command.add_command(quants_make.command)

@@ -152,7 +152,7 @@ class Quantizer:
         targets = tuple(self._targets(name, recipe))
         needs = None
         if not recipe.imatrix:
-            types = {NUMBER[t] for t in _NEED_IMATRIX} | ({NUMBER["Q2_K"]} if name == "Q2_K_S" else set())
+            types = {NUMBER[t] for t in types_that_need_imatrix(name)}
             needs = next(
                 (t.tensor.name for t, row in zip(targets, self.rows, strict=True) if _needs(t, row, types)), None
             )
@@ -243,6 +243,11 @@ class Quantizer:
 def _row(tensor: Tensor) -> _Row:
     match = _LAYER.match(tensor.name)
     return _Row(tensor, _role(tensor.name), int(match[1]) if match else None, _is_kept(tensor))
+
+
+def types_that_need_imatrix(quant: str) -> frozenset[str]:
+    """The tensor types for which the quantizer wants an importance matrix when it makes this file type."""
+    return _NEED_IMATRIX | {"Q2_K"} if quant == "Q2_K_S" else _NEED_IMATRIX
 
 
 def _written_order(tensor: Tensor) -> tuple[int, str]:

@@ -23,6 +23,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.plan": ("plan", "plan_view"),
     "qwenops.fits": ("fits", "fits_view"),
     "qwenops.quants": ("requants", "quants_view"),
+    "qwenops.quants-make": ("make_quants", "make_quants_view"),
     "qwenops.image-tokens": ("images", "image_tokens_view"),
     "qwenops.models": ("catalogue", "models_view"),
     "qwenops.machine": ("machine", "machine_view"),
