@@ -8,6 +8,7 @@ its own it would cost the picture again: a template that puts the text first sha
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from qwenops.runtime.wire import ServerRefused
 
 _ANSWER_TOKENS = 64
 _THINKING_TOKENS = 2048  # for a model that cannot be told not to think
+_ALWAYS_THINKS = re.compile(r"^RENDERER \S+-thinking$", re.MULTILINE)
 _READS_FROM_PARAMETERS = 500_000_000
 _RELATES_FROM_PARAMETERS = 2_000_000_000
 
@@ -201,6 +203,15 @@ def known_to_read(model: Model | None) -> bool:
     return model is not None and model.architecture in CELL_PIXELS and model.parameters >= _READS_FROM_PARAMETERS
 
 
+def thinks_always(shown: Mapping[str, Any]) -> bool:
+    """Whether a model, by /api/show, thinks whatever it is told: its renderer opens a thought in every answer.
+
+    The answer has a field for the renderer that stays empty; the Modelfile in it names one (server/images.go, 0.32.14).
+    """
+    capable = "thinking" in (shown.get("capabilities") or ())
+    return capable and bool(_ALWAYS_THINKS.search(str(shown.get("modelfile") or "")))
+
+
 class _Talk:
     """The conversation about one picture."""
 
@@ -208,9 +219,8 @@ class _Talk:
         self.client, self.name, self.progress = client, name, progress
         self.answers: list[Answer] = []
         thinks = "thinking" in (shown.get("capabilities") or ())
-        always = thinks and str(shown.get("renderer") or "").endswith("-thinking")
         self.think = False if thinks else None
-        self.tokens = _THINKING_TOKENS if always else _ANSWER_TOKENS
+        self.tokens = _THINKING_TOKENS if thinks_always(shown) else _ANSWER_TOKENS
         self.messages: list[dict[str, Any]] = []
 
     def read(self, png: bytes) -> int:

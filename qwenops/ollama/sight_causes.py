@@ -42,8 +42,8 @@ def place(
     Without a plan both are expected there wherever there is a device. `on_device_bytes` is size_vram of /api/ps,
     `projector_backend` the log's word ("CPU", "CUDA0"), `moved` the server's reason for the CPU.
     """
-    if not devices:
-        return Finding("device", "CPU", "CPU")
+    if not devices:  # nothing was promised: none is here, or the server is another machine's
+        return None if on_device_bytes is None else Finding("device", "any", "GPU" if on_device_bytes else "CPU")
     layers_wanted = need is None or need.layers.on_device > 0
     projector_wanted = need is None or (bool(need.devices) and need.settings.projector_device == "gpu")
     if layers_wanted and on_device_bytes == 0:

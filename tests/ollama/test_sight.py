@@ -14,11 +14,12 @@ from qwenops.machine.types import Device
 from qwenops.model.read import read_model
 from qwenops.ollama.register import register
 from qwenops.ollama.scene import Scene
-from qwenops.ollama.sight import Sight, look
+from qwenops.ollama.sight import Sight, look, thinks_always
 from qwenops.ollama.sight_causes import next_step, place, refusal, why
 from qwenops.ollama.sight_judge import Finding, judge_reading, judge_relation
 from qwenops.ollama.types import Spec
 from qwenops.report.verify import sight_line
+from qwenops.runtime.client import Client
 from tests.ollama.support import runtime_of
 from tests.support.server import OllamaServer
 from tests.support.tiny import TinyModel, talker
@@ -123,6 +124,24 @@ def test_a_projector_that_runs_on_the_cpu_beside_a_device_is_named(start_server:
 
 @pytest.mark.server
 @pytest.mark.slow
+def test_a_model_that_only_thinks_is_given_room_and_named_where_it_never_answers(
+    start_server: Start, tiny_qwen3vl: TinyModel
+) -> None:
+    server = start_server(gpu=False)
+    runtime = runtime_of(server)
+    files = {"shards": (tiny_qwen3vl.model,), "projectors": (tiny_qwen3vl.projector,)}
+    thinks = Spec(**files, parameters={"num_ctx": 4096}, renderer="qwen3-vl-thinking", parser="qwen3-vl-thinking")
+    register(thinks, "thinks", runtime)
+
+    thinking = look("thinks", runtime, scene=SCENE, read_required=True)
+
+    assert thinks_always(Client(server.url).show("thinks"))
+    assert parts_of(thinking)["answer"] == "thoughts"
+    assert "it thought and never answered: 21 characters of thought" in sight_line(thinking.as_data())
+
+
+@pytest.mark.server
+@pytest.mark.slow
 def test_a_cap_on_pictures_counts_in_what_is_planned(start_server: Start, tiny_qwen35: TinyModel) -> None:
     server = start_server(gpu=False, settings={"LLAMA_ARG_IMAGE_MAX_TOKENS": "40"})
     runtime = replace(runtime_of(server), environment={"LLAMA_ARG_IMAGE_MAX_TOKENS": "40"})
@@ -181,6 +200,7 @@ def test_a_refusal_is_understood_by_the_servers_words(text: str, part: str, caus
     ("seen", "cause"),
     [
         pytest.param({"devices": False, "on_device_bytes": 0, "projector_backend": "CPU"}, "", id="no device"),
+        pytest.param({"devices": False, "on_device_bytes": 9, "projector_backend": None}, "", id="another machine's"),
         pytest.param({"on_device_bytes": 9, "projector_backend": "CUDA0"}, "", id="all on the device"),
         pytest.param({"on_device_bytes": 9, "projector_backend": None}, "", id="a log out of reach"),
         pytest.param({"on_device_bytes": 0, "projector_backend": "CUDA0"}, "cpu", id="layers on the CPU"),
