@@ -1,167 +1,224 @@
-"""Makes modelfiles/ again from the templates. With --check it only says what is stale, and exits 1 if anything is.
+"""Makes modelfiles/ again from the planner and the templates. With --check it only says what is stale, and exits 1.
 
-    python scripts/render_modelfiles.py [--check]
+    python -m scripts.render_modelfiles [--check]
 
-The files are examples: ready for the official downloads on cards of common sizes. `qwenops render` plans one for the
-card that is here and the files that are there.
+For each model of the catalogue and each card of a common size: the best published quant that the planner puts onto the
+card whole, with its arithmetic. Models come from their published dimensions, so nothing is downloaded. `qwenops render`
+plans one for the card that is here and the files that are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Final
 
-from qwenops.modelfile.context import OCR_ANSWER_TOKENS, RenderContext
-from qwenops.modelfile.families import chat_format, hints, prompts, requires
+from qwenops.machine.types import Machine
+from qwenops.model.catalog import Entry, Repo, catalog
+from qwenops.modelfile.context import context_for
+from qwenops.modelfile.families import chat_format
 from qwenops.modelfile.render import render
-from qwenops.modelfile.sampling import sampling
-from qwenops.modelfile.types import Mode
-from qwenops.plan.profile import profile
+from qwenops.plan.best_quant import Published
+from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES
+from qwenops.plan.ground import ground
+from qwenops.plan.profile import profiles
+from qwenops.plan.scene import make_scene
+from qwenops.plan.search import first_choice, widen
+from qwenops.plan.types import Judged, Wish
+from qwenops.setup.answers import look_around
+from qwenops.setup.catalogue import published_variants
+from qwenops.units import MIB
 
 FOLDER = Path(__file__).resolve().parent.parent / "modelfiles"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model that can be downloaded: where, under which names, and the facts that its Modelfile needs."""
-
-    title: str
-    family: str
-    mode: Mode
-    repository: str
-    file: str
-    projector: str
-    layers: int
+CARDS: Final = {6: "RTX 3050 6GB", 8: "RTX 4060", 12: "RTX 3060 12GB", 16: "RTX 4060 Ti 16GB", 24: "RTX 3090"}
+USUAL_TASKS: Final = {"instruct": ("chat", "ocr"), "both": ("chat", "ocr"), "thinking": ("thinking",)}
+SHOWN: Final = ("qwen3-vl-8b-instruct", 12)
+"""The one model and card with every task that suits it."""
+PROJECTOR_TYPE: Final = "F16"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One Modelfile: a model and quant, a task, a card, and the settings that go onto it."""
+    """One Modelfile: a model for a task on a card, as the planner chose it, and the repository that has its files."""
 
-    source: str
-    quant: str
+    entry: Entry
     task: str
     card_gib: int
-    num_ctx: int
-    num_gpu: int | None = None
+    judged: Judged
+    repo: Repo
 
     @property
     def file_name(self) -> str:
-        return f"{self.source}-{self.task}-{self.card_gib}gib.Modelfile"
+        """Below the folder of the card."""
+        return f"{self.card_gib}gib/{self.entry.id}-{self.task}.Modelfile"
 
 
-SOURCES = {
-    "qwen3-vl-4b-instruct": Source(
-        *("Qwen3-VL-4B-Instruct", "qwen3-vl", "instruct", "Qwen/Qwen3-VL-4B-Instruct-GGUF"),
-        *("Qwen3VL-4B-Instruct-{quant}.gguf", "mmproj-Qwen3VL-4B-Instruct-F16.gguf"),
-        layers=37,
-    ),
-    "qwen3-vl-8b-instruct": Source(
-        *("Qwen3-VL-8B-Instruct", "qwen3-vl", "instruct", "Qwen/Qwen3-VL-8B-Instruct-GGUF"),
-        *("Qwen3VL-8B-Instruct-{quant}.gguf", "mmproj-Qwen3VL-8B-Instruct-F16.gguf"),
-        layers=37,
-    ),
-    "qwen3-vl-8b-thinking": Source(
-        *("Qwen3-VL-8B-Thinking", "qwen3-vl", "thinking", "Qwen/Qwen3-VL-8B-Thinking-GGUF"),
-        *("Qwen3VL-8B-Thinking-{quant}.gguf", "mmproj-Qwen3VL-8B-Thinking-F16.gguf"),
-        layers=37,
-    ),
-    "qwen2.5-vl-7b-instruct": Source(
-        *("Qwen2.5-VL-7B-Instruct", "qwen2.5-vl", "instruct", "ggml-org/Qwen2.5-VL-7B-Instruct-GGUF"),
-        *("Qwen2.5-VL-7B-Instruct-{quant}.gguf", "mmproj-Qwen2.5-VL-7B-Instruct-f16.gguf"),
-        layers=29,
-    ),
-    "qwen3.5-9b": Source(
-        *("Qwen3.5-9B", "qwen3.5", "thinking", "unsloth/Qwen3.5-9B-GGUF"),
-        *("Qwen3.5-9B-{quant}.gguf", "mmproj-F16.gguf"),
-        layers=33,
-    ),
-    "qwen3.6-27b": Source(
-        *("Qwen3.6-27B", "qwen3.6", "thinking", "unsloth/Qwen3.6-27B-GGUF"),
-        *("Qwen3.6-27B-{quant}.gguf", "mmproj-F16.gguf"),
-        layers=65,
-    ),
-}
+@cache
+def examples() -> tuple[Example, ...]:
+    """Every Modelfile there is to be, by card, then as the catalogue has the models."""
+    return tuple(e for gib in CARDS for entry in catalog().values() for e in _of(entry, gib))
 
-EXAMPLES = (
-    Example("qwen3-vl-4b-instruct", "Q4_K_M", "chat", 8, 16384, num_gpu=37),
-    Example("qwen3-vl-4b-instruct", "Q4_K_M", "ocr", 8, 17664, num_gpu=37),
-    Example("qwen3-vl-8b-instruct", "Q4_K_M", "chat", 12, 16384),
-    Example("qwen3-vl-8b-instruct", "Q4_K_M", "ocr", 12, 17664),
-    Example("qwen3-vl-8b-instruct", "Q4_K_M", "analysis", 12, 16384),
-    Example("qwen3-vl-8b-instruct", "Q4_K_M", "compare", 12, 16384),
-    Example("qwen3-vl-8b-instruct", "Q8_0", "chat", 16, 32768, num_gpu=37),
-    Example("qwen3-vl-8b-instruct", "Q8_0", "ocr", 16, 32768, num_gpu=37),
-    Example("qwen3-vl-8b-instruct", "Q8_0", "chat", 24, 32768),
-    Example("qwen3-vl-8b-instruct", "Q8_0", "ocr", 24, 32768),
-    Example("qwen3-vl-8b-thinking", "Q4_K_M", "analysis", 12, 16384),
-    Example("qwen2.5-vl-7b-instruct", "Q4_K_M", "ocr", 12, 17664),
-    Example("qwen3.5-9b", "Q4_K_M", "analysis", 12, 32768),
-    Example("qwen3.6-27b", "Q4_K_M", "chat", 24, 32768),
-)
+
+def _of(entry: Entry, gib: int) -> Iterator[Example]:
+    if entry.own or entry.shape is None:
+        return
+    tasks = USUAL_TASKS[entry.mode]
+    if (entry.id, gib) == SHOWN:
+        tasks = tuple(name for name, p in profiles().items() if p.mode is None)
+    for task in tasks:
+        judged = _planned(entry, task, gib)
+        repo = judged and _repo_with(entry, judged.choice.model.quant)
+        if judged and repo:
+            yield Example(entry, task, gib, judged, repo)
+
+
+def _planned(entry: Entry, task: str, gib: int) -> Judged | None:
+    """The best published quant that the card holds whole, asked of the formula."""
+    base = ground(_machine(gib), None)
+    for variant in _variants(entry.id):
+        if variant.file_bytes > base.free_bytes:
+            continue
+        wish = Wish(headroom_bytes=DEFAULT_HEADROOM_BYTES + variant.more_bytes)
+        scene = make_scene(task, base, wish, None)
+        judged = widen(first_choice(variant.model, scene), scene)
+        if judged.fits == "yes":
+            return judged
+    return None
+
+
+@cache
+def _machine(gib: int) -> Machine:
+    return look_around(CARDS[gib], probe_devices=False)[0]
+
+
+@cache
+def _variants(id_: str) -> tuple[Published, ...]:
+    return tuple(published_variants(catalog()[id_]))
+
+
+def _repo_with(entry: Entry, quant: str) -> Repo | None:
+    """The repository to take a quant and its projector from: one whose names were seen, before others."""
+    for repo in sorted(entry.repos, key=lambda r: not r.sure):
+        if (not repo.quants or quant in repo.quants) and repo.projector and _projector_type(repo):
+            return repo
+    return None
+
+
+def _projector_type(repo: Repo) -> str | None:
+    return next((t for t in repo.projector_types if t.upper() == PROJECTOR_TYPE), None)
 
 
 def text_of(example: Example) -> str:
     """The Modelfile of one example."""
-    source, task = SOURCES[example.source], profile(example.task)
+    choice, repo, entry = example.judged.choice, example.repo, example.entry
+    context = context_for(
+        choice.model,
+        example.task,
+        num_ctx=choice.settings.num_ctx,
+        num_gpu=choice.num_gpu,
+        num_batch=choice.settings.ubatch,
+        images=choice.images,
+        image_tokens=choice.picture_tokens,
+        projector_device=choice.settings.projector_device,
+        summary=_summary(example),
+    )
+    projector = str(repo.projector).format(type=_projector_type(repo))
     return render(
         example.task,
-        RenderContext(
-            name=source.title,
-            quant=example.quant,
-            family=source.family,
-            mode=source.mode,
-            model_paths=(Path(source.file.format(quant=example.quant)),),
-            projector_path=Path(source.projector),
-            num_ctx=example.num_ctx,
-            num_gpu=example.num_gpu,
-            layers=source.layers,
-            num_batch=512,
-            num_predict=OCR_ANSWER_TOKENS if example.task == "ocr" else None,
-            images=task.images,
-            image_tokens=task.image_tokens,
-            sampling=sampling(source.family, source.mode, example.task),
-            format=chat_format(source.family, source.mode),
-            requires=requires(source.family),
-            prompts=prompts(source.family, example.task),
-            hints=hints(source.family),
-            summary=(
-                f"An example for a card of {example.card_gib} GiB. Put both files of "
-                f"huggingface.co/{source.repository} beside it; qwenops render plans one for your card.",
-            ),
+        replace(
+            context,
+            name=entry.title,
+            model_paths=(Path(repo.model.format(quant=choice.model.quant)),),
+            projector_path=Path(projector),
+            format=chat_format(context.family, context.mode),
         ),
     )
 
 
-def stale(folder: Path) -> list[str]:
-    """What in the folder is not as the templates would make it, by name."""
-    wanted = {e.file_name: text_of(e) for e in EXAMPLES}
-    there = {p.name: p.read_text(encoding="utf-8") for p in folder.glob("*.Modelfile")}
-    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+def _summary(example: Example) -> tuple[str, ...]:
+    need, device = example.judged.need, example.judged.need.devices[0]
+    parts = {
+        "weights": device.weights_bytes,
+        "KV": device.kv_bytes,
+        "state": device.state_bytes,
+        "compute": device.compute_bytes,
+        "projector": device.projector_bytes,
+        "picture": device.encoder_bytes,
+        "driver": device.overhead_bytes,
+    }
+    summed = " + ".join(f"{name} {size / MIB:.0f}" for name, size in parts.items() if size)
+    settings = [f"The Ollama server must run with {n}={v}." for n, v in example.judged.choice.server_settings]
+    return (
+        f"For a card of {example.card_gib} GiB ({CARDS[example.card_gib]}): {summed} = {device.total_bytes / MIB:.0f} "
+        f"of {device.free_bytes / MIB:.0f} MiB free, by formula (up to {need.band.high / MIB:.0f}).",
+        *settings,
+        f"Put both files of huggingface.co/{example.repo.repo} beside it. qwenops render makes one for your card.",
+    )
+
+
+def index() -> str:
+    """The table of what there is: quant and context by model and card, for the first task of each model."""
+    found: dict[str, dict[int, Example]] = {id_: {} for id_ in catalog()}
+    for e in examples():
+        found[e.entry.id].setdefault(e.card_gib, e)
+    lines = [
+        "# Ready Modelfiles",
+        "",
+        "Made by `python -m scripts.render_modelfiles`; do not edit. Each cell has the best published quant that the",
+        "card holds whole, and its context, for the first of the model's tasks. Every file says its arithmetic and",
+        "where its two downloads are.",
+        "",
+        "| model | " + " | ".join(f"{gib} GiB" for gib in CARDS) + " |",
+        "|---|" + "---|" * len(CARDS),
+    ]
+    for id_, by_card in ((i, cards) for i, cards in found.items() if cards):
+        cells = [_cell(by_card[gib]) if gib in by_card else "" for gib in CARDS]
+        lines.append(f"| {id_} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(e: Example) -> str:
+    return f"[{e.judged.choice.model.quant}, {e.judged.choice.settings.num_ctx}]({e.file_name})"
+
+
+def wanted() -> dict[str, str]:
+    """Every file of the folder, by its name below it."""
+    return {"README.md": index(), **{e.file_name: text_of(e) for e in examples()}}
+
+
+def stale(folder: Path, files: dict[str, str] | None = None) -> list[str]:
+    """What in the folder is not as it would be made, by name."""
+    files = wanted() if files is None else files
+    there = {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()}
+    return sorted(name for name in files.keys() | there.keys() if files.get(name) != there.get(name))
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Make what is stale, or name it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a file is stale")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     asked = parser.parse_args(arguments)
-    changed = stale(asked.folder)
+    files = wanted()
+    changed = stale(asked.folder, files)
     if asked.check:
         for name in changed:
             print(f"stale: {asked.folder / name}")
         if changed:
-            print("python scripts/render_modelfiles.py makes them again")
+            print("python -m scripts.render_modelfiles makes them again")
         return 1 if changed else 0
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    wanted = {e.file_name: e for e in EXAMPLES}
     for name in changed:
-        if name in wanted:
-            (asked.folder / name).write_text(text_of(wanted[name]), encoding="utf-8")
+        path = asked.folder / name
+        if name in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[name], encoding="utf-8")
         else:
-            (asked.folder / name).unlink()
-        print(f"{'made' if name in wanted else 'removed'}: {asked.folder / name}")
+            path.unlink()
+        print(f"{'made' if name in files else 'removed'}: {path}")
     return 0
 
 

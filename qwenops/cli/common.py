@@ -90,7 +90,12 @@ def task_options(function: F) -> F:
     """The task and what may be pinned of a plan."""
     options = [
         click.option(
-            "--for", "task", default="chat", show_default=True, metavar="TASK", help="chat, ocr, analysis, compare."
+            "--for",
+            "task",
+            default="chat",
+            show_default=True,
+            metavar="TASK",
+            help="chat, ocr, ocr-json, html, markdown, analysis, compare, grounding, video, thinking.",
         ),
         click.option("--ctx", type=click.IntRange(min=1), metavar="N", help="Pin num_ctx."),
         click.option("--quant", metavar="NAME", help="Pin the quant, for example Q4_K_M."),

@@ -20,12 +20,11 @@ from qwenops.modelfile.families import (
     prompts,
     requires,
     switches,
+    system_of,
 )
 from qwenops.modelfile.sampling import Sampling, sampling
 from qwenops.modelfile.types import Message, Mode
-
-OCR_ANSWER_TOKENS = 8192
-"""A page is done long before; a loop is not. Official text recipes allow more, for thoughts and essays."""
+from qwenops.plan.profile import IMAGE_MARKERS, profile
 
 
 @dataclass(frozen=True)
@@ -103,17 +102,27 @@ def context_for(
 ) -> RenderContext:
     """The context of a model for a task, from its header and the plan's numbers.
 
-    For "ocr" an answer without an end is capped, since that is where models loop: at 8192 tokens, or half of num_ctx.
+    Where models loop, an answer without an end is capped as the task's profile says. Raises BadInput for a mode that
+    the model was not trained for.
     """
     family = family_of(model)
     own = named_mode(model)
+    about = profile(task)
+    if about.mode and own and own != about.mode and not switches(family):
+        raise BadInput(
+            f"{model.name} is the {own} model of its family, and {task} is for one that thinks",
+            do=("--for analysis", "qwenops models thinking"),
+        )
+    if about.mode and mode and mode != about.mode:
+        raise BadInput(f"--mode {mode} contradicts the task {task}", do="leave --mode out")
+    mode = mode or about.mode
     if mode and own and mode != own and not switches(family):
         raise BadInput(
             f"{model.name} is the {own} model of its family; --mode is for one that can do both", do="leave --mode out"
         )
     mode = mode or mode_of(model)
-    if task == "ocr" and num_predict is None:
-        num_predict = min(OCR_ANSWER_TOKENS, num_ctx // 2)
+    if num_predict is None:
+        num_predict = about.longest_answer(num_ctx, images * (image_tokens + IMAGE_MARKERS))
     blocks = model.hparam("block_count")
     return RenderContext(
         name=model.name,
@@ -130,11 +139,11 @@ def context_for(
         images=images if model.projector or model.inline_vision else 0,
         image_tokens=image_tokens if model.projector or model.inline_vision else 0,
         quant=model.quant,
-        sampling=sampling(family, mode, task),
+        sampling=sampling(family, mode, about.sampling),
         format=chat_format(family, mode, has_chat_template=bool(model.header.metadata.get("tokenizer.chat_template"))),
         requires=requires(family),
         prompts=prompts(family, task) if model.projector or model.inline_vision else (),
-        hints=hints(family) if model.projector or model.inline_vision else (),
-        system=system,
+        hints=hints(family, task) if model.projector or model.inline_vision else (),
+        system=system if system is not None else system_of(family, task),
         summary=tuple(summary),
     )

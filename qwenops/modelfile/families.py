@@ -111,9 +111,17 @@ def requires(family: str) -> str:
     return str(_facts(family).get("requires", _REQUIRES))
 
 
-def hints(family: str) -> tuple[str, ...]:
-    """What to know when this family is shown images through Ollama."""
-    return tuple(_facts(family).get("hints", ()))
+def hints(family: str, task: str = "") -> tuple[str, ...]:
+    """What to know when this family is shown images through Ollama, in general and for a task."""
+    facts = _facts(family)
+    of_task = facts.get("task_hints", {}).get(task)
+    return (*facts.get("hints", ()), *((of_task,) if of_task else ()))
+
+
+def system_of(family: str, task: str) -> str | None:
+    """The system message that belongs to the makers' own words for a task; None where there is none."""
+    found: str | None = _facts(family).get("systems", {}).get(task)
+    return found
 
 
 def prompts(family: str, task: str) -> tuple[Prompt, ...]:

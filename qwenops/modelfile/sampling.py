@@ -27,15 +27,15 @@ class Sampling:
         return tuple(groups.items())
 
 
-def sampling(family: str, mode: Mode, task: str) -> Sampling:
-    """The values for a family in one mode and task; none, and no claim, for a family that is not in sampling.toml."""
+def sampling(family: str, mode: Mode, chosen: str = "default") -> Sampling:
+    """The values of a set for a family in one mode; none, and no claim, for a family that is not in sampling.toml."""
     modes = load_table("qwenops.modelfile", "sampling.toml").get(family)
     if not modes:
         return Sampling({}, note=f"{family}: {NO_VALUES}")
     tables = modes.get(mode) or next(iter(modes.values()))
     values: dict[str, float] = {}
     sources: dict[str, str] = {}
-    for name in ("default", task):
+    for name in ("default", chosen):
         table = tables.get(name, {})
         for key, given in table.items():
             if key == "source":

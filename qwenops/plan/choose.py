@@ -14,7 +14,7 @@ from qwenops.plan.fit import HOST_SHARE
 from qwenops.plan.ground import Ground, ground
 from qwenops.plan.nearest import nearest, what_would_do
 from qwenops.plan.order import decisive, merit
-from qwenops.plan.pictures import floor_of, picture_tokens
+from qwenops.plan.pictures import floor_of
 from qwenops.plan.profile import CONTEXT_STEP
 from qwenops.plan.scene import make_scene
 from qwenops.plan.search import (
@@ -154,6 +154,11 @@ def _blind(starts: Sequence[Choice], scene: Scene) -> tuple[str, ...]:
     first = starts[0].model
     if scene.profile.images == 0 or scene.wish.images == 0 or first.projector or first.inline_vision:
         return ()
+    if scene.profile.pictures_only:
+        raise BadInput(
+            f"{first.name} has no projector, and {scene.profile.name} is nothing without pictures",
+            do=("--mmproj FILE", "--for chat"),
+        )
     if first.architecture in CELL_PIXELS:
         return (
             f"no projector (mmproj) lies beside {first.path.name}: planned without pictures; name it with --mmproj",
@@ -211,7 +216,7 @@ def _second_to(judged: Judged, chosen: Judged, scene: Scene) -> str:
 def _pictures(choice: Choice, scene: Scene) -> str:
     """How many pictures of how many tokens, with their size where that was stated."""
     size = scene.wish.image_size
-    tokens = picture_tokens(choice.model, choice.settings.image_tokens, scene.wish, scene.ground.environment)
+    tokens = choice.picture_tokens
     stated = f" ({size[0]} x {size[1]} pixels)" if size else ""
     return f"{choice.images} image{'s' if choice.images > 1 else ''} of {tokens} tokens{stated}"
 
@@ -222,7 +227,7 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
     pictures = f"{_pictures(choice, scene)} + " if choice.images else ""
     task = scene.profile
     said = [f"num_ctx {settings.num_ctx}: room for {pictures}{task.prompt_tokens} prompt + {task.answer_tokens} answer"]
-    floor = floor_of(choice, task, scene.wish, scene.ground.environment)
+    floor = floor_of(choice, task)
     if settings.num_ctx < floor:
         said = [f"num_ctx {settings.num_ctx}: less than the {floor} tokens that the task needs at its fullest"]
     if settings.projector_device == "cpu" and scene.ground.devices and _by_rule(choice, scene):

@@ -227,5 +227,5 @@ def _at_floor(choice: Choice, scene: Scene) -> Choice:
     if scene.wish.num_ctx:
         return choice
     settings: LoadSettings = choice.settings
-    floor = floor_of(choice, scene.profile, scene.wish, scene.ground.environment)
+    floor = floor_of(choice, scene.profile)
     return replace(choice, settings=replace(settings, num_ctx=min(floor, settings.num_ctx)))

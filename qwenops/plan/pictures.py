@@ -45,13 +45,14 @@ def parse_image_size(text: str) -> tuple[int, int]:
     return size
 
 
-def picture_tokens(model: Model, most_tokens: int, wish: Wish, environment: Mapping[str, str]) -> int:
+def picture_tokens(model: Model, most_tokens: int, profile: Profile, wish: Wish, environment: Mapping[str, str]) -> int:
     """Tokens of one picture without its markers, in a server with `environment` that caps it at `most_tokens`.
 
-    Without a stated size the cap stands for all. Raises BadInput where the model's cells are not known.
+    Without a stated size it is what the task makes of pictures, at most the cap. Raises BadInput where the model's
+    cells are not known.
     """
     if wish.image_size is None:
-        return most_tokens
+        return min(most_tokens, profile.image_tokens)
     least = image_limits(model.architecture, environment)[0] or MIN_TOKENS
     cell = CELL_PIXELS.get(model.architecture) or (cell_pixels(model.projector) if model.projector else 0)
     if not cell:
@@ -59,13 +60,7 @@ def picture_tokens(model: Model, most_tokens: int, wish: Wish, environment: Mapp
     return tokens_in_cells(*wish.image_size, cell, min(least, most_tokens), most_tokens).tokens
 
 
-def floor_of(choice: Choice, profile: Profile, wish: Wish, environment: Mapping[str, str]) -> int:
+def floor_of(choice: Choice, profile: Profile) -> int:
     """The smallest context that holds the task with the pictures of this choice."""
-    most = choice.settings.image_tokens
-    task = replace(profile, images=choice.images)
-    if not choice.images:
-        return task.floor(sees=False, image_tokens=most)
-    one = picture_tokens(choice.model, most, wish, environment)
-    if wish.image_size is not None:
-        task = replace(task, image_tokens=one)
-    return task.floor(sees=True, image_tokens=one)
+    task = replace(profile, images=choice.images, image_tokens=choice.picture_tokens)
+    return task.floor(sees=choice.images > 0, image_tokens=choice.picture_tokens)

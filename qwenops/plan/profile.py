@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from qwenops.errors import BadInput
 from qwenops.tables import load_table
@@ -20,8 +20,8 @@ CONTEXT_STEP = 256
 class Profile:
     """One task. Token counts; `context_goal` is the largest context the task can use.
 
-    `prefer` and `give_up` are orders, of what is preferred and of what is given up first; profiles.toml says what the
-    names mean.
+    `prefer` and `give_up` are orders, of what is preferred and of what is given up first; `sampling`, `ends`,
+    `pictures_only` and `mode` are for the Modelfile. profiles.toml says what the names mean.
     """
 
     name: str
@@ -33,6 +33,19 @@ class Profile:
     context_goal: int
     prefer: tuple[str, ...]
     give_up: tuple[str, ...]
+    sampling: str = "default"
+    ends: bool = False
+    pictures_only: bool = False
+    mode: Literal["thinking"] | None = None
+
+    def longest_answer(self, num_ctx: int, taken_tokens: int = 0) -> int | None:
+        """Where the answer is cut in a context of `num_ctx` tokens; None where it has no end of its own.
+
+        `taken_tokens` is what pictures take. A context that does not hold the task whole is halved between both.
+        """
+        if not self.ends:
+            return None
+        return min(self.answer_tokens, max(num_ctx - self.prompt_tokens - taken_tokens, num_ctx // 2))
 
     def floor(self, *, sees: bool, image_tokens: int) -> int:
         """The smallest context that holds the task: every image in full, the prompt and the answer.

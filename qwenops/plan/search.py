@@ -18,7 +18,7 @@ from qwenops.model.types import Model
 from qwenops.plan.fit import DEFAULT_HEADROOM_BYTES, judge, pin_layers
 from qwenops.plan.ground import Ground
 from qwenops.plan.order import Merit, merit
-from qwenops.plan.pictures import floor_of
+from qwenops.plan.pictures import floor_of, picture_tokens
 from qwenops.plan.profile import CONTEXT_STEP, Profile
 from qwenops.plan.types import Choice, Judged, Wish
 from qwenops.runtime.flags import IMAGE_MIN_TOKENS, IMAGE_MIN_TOKENS_ARCHITECTURES
@@ -101,9 +101,8 @@ def first_choice(model: Model, scene: Scene) -> Choice:
         main_gpu=offload.main_gpu,
         kv_unified=offload.kv_unified,
     )
-    choice = Choice(model=model, settings=settings, images=images, server_settings=_missing_settings(settings, scene))
-    floor = floor_of(choice, profile, wish, ground.environment)
-    return _with_context(choice, min(wish.num_ctx or floor, trained_context(model)))
+    choice = refit(Choice(model=model, settings=settings, images=images), scene, settings)
+    return _with_context(choice, min(wish.num_ctx or floor_of(choice, profile), trained_context(model)))
 
 
 def widen(choice: Choice, scene: Scene) -> Judged:
@@ -287,4 +286,12 @@ def _missing_settings(settings: LoadSettings, scene: Scene) -> tuple[tuple[str, 
 
 def refit(choice: Choice, scene: Scene, settings: LoadSettings) -> Choice:
     """The same variant under other settings, with the server settings those rest on."""
-    return replace(choice, settings=settings, server_settings=_missing_settings(settings, scene), num_gpu=None)
+    environment = scene.ground.environment
+    one = picture_tokens(choice.model, settings.image_tokens, scene.profile, scene.wish, environment)
+    return replace(
+        choice,
+        settings=settings,
+        picture_tokens=one if choice.images else 0,
+        server_settings=_missing_settings(settings, scene),
+        num_gpu=None,
+    )

@@ -35,6 +35,8 @@ class Wish:
 class Choice:
     """One way to run one variant. `num_gpu` is what the Modelfile must say (None: nothing).
 
+    `picture_tokens` is what the context counts for one picture; the settings' `image_tokens` are the server's cap.
+
     `server_settings` are environment variables of the Ollama server that the choice rests on and that are not in
     force there yet.
     """
@@ -42,6 +44,7 @@ class Choice:
     model: Model
     settings: LoadSettings
     images: int
+    picture_tokens: int = 0
     num_gpu: int | None = None
     server_settings: tuple[tuple[str, str], ...] = ()
 
@@ -58,6 +61,7 @@ class Choice:
             "ubatch": self.settings.ubatch,
             "image_tokens": self.settings.image_tokens if projector else 0,
             "images": self.images,
+            "picture_tokens": self.picture_tokens,
             "gpu_layers": on_device,
             "num_gpu": self.num_gpu,
             "projector": projector.source if projector else None,

@@ -40,7 +40,7 @@ def modelfile_text(
         num_gpu=choice.num_gpu,
         num_batch=choice.settings.ubatch,
         images=choice.images,
-        image_tokens=choice.settings.image_tokens,
+        image_tokens=choice.picture_tokens,
         projector_device=choice.settings.projector_device,
         mode=cast("Mode | None", mode),
         system=system,

@@ -72,8 +72,8 @@ def test_knows_family_and_mode(given: Model, family: str, mode: Mode) -> None:
 def test_every_value_has_a_source_and_a_type_that_ollama_takes() -> None:
     for family in families():
         for mode in load_table("qwenops.modelfile", "sampling.toml")[family]:
-            for task in ("chat", "ocr", "analysis", "compare"):
-                given = sampling(family, mode, task)
+            for chosen in ("default", "verbatim"):
+                given = sampling(family, mode, chosen)
                 assert given.values
                 assert given.sources.keys() == given.values.keys()
                 assert all(given.sources.values())
@@ -87,44 +87,44 @@ OFFICIAL: dict[str, tuple[str, Mode, str, dict[str, float]]] = {
     "Qwen3-VL Instruct, vision": (
         "qwen3-vl",
         "instruct",
-        "analysis",
+        "default",
         {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repeat_penalty": 1.0, "presence_penalty": 1.5},
     ),
     "Qwen3-VL Thinking, perception": (
         "qwen3-vl",
         "thinking",
-        "ocr",
+        "verbatim",
         {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "repeat_penalty": 1.0, "presence_penalty": 0.0},
     ),
-    "Qwen2.5-VL": ("qwen2.5-vl", "instruct", "ocr", {"temperature": 0.1, "top_p": 0.001, "repeat_penalty": 1.05}),
+    "Qwen2.5-VL": ("qwen2.5-vl", "instruct", "verbatim", {"temperature": 0.1, "top_p": 0.001, "repeat_penalty": 1.05}),
     "Qwen3.5 thinking, precise": (
         "qwen3.5",
         "thinking",
-        "ocr",
+        "verbatim",
         {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0, "repeat_penalty": 1, "presence_penalty": 0},
     ),
     "Qwen3.6 thinking, general": (
         "qwen3.6",
         "thinking",
-        "chat",
+        "default",
         {"temperature": 1.0, "top_p": 0.95, "top_k": 20, "min_p": 0, "repeat_penalty": 1, "presence_penalty": 0},
     ),
     "Qwen3.8 instruct": (
         "qwen3.8",
         "instruct",
-        "chat",
+        "default",
         {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0, "repeat_penalty": 1, "presence_penalty": 1.5},
     ),
 }
 
 
-@pytest.mark.parametrize(("family", "mode", "task", "values"), OFFICIAL.values(), ids=OFFICIAL)
-def test_the_values_are_the_published_ones(family: str, mode: Mode, task: str, values: dict[str, float]) -> None:
-    assert sampling(family, mode, task).values == values
+@pytest.mark.parametrize(("family", "mode", "chosen", "values"), OFFICIAL.values(), ids=OFFICIAL)
+def test_the_values_are_the_published_ones(family: str, mode: Mode, chosen: str, values: dict[str, float]) -> None:
+    assert sampling(family, mode, chosen).values == values
 
 
 def test_another_makers_model_gets_no_claim() -> None:
-    given = sampling(family_of(model("qwen3moe", "Some Reranker")), "instruct", "chat")
+    given = sampling(family_of(model("qwen3moe", "Some Reranker")), "instruct")
     assert given.values == {}
     assert "Ollama's own defaults hold" in given.note
 
@@ -150,12 +150,19 @@ def test_the_context_of_a_model() -> None:
     assert (made.layers, made.num_predict, made.images, made.family) == (37, 8192, 2, "qwen3-vl")
     assert made.projector_path == Path("p.gguf").absolute()
     assert [p.text for p in made.prompts] == ["Read all the text in the image.", "qwenvl markdown", "qwenvl html"]
-    assert context_for(given, "ocr", num_ctx=8192).num_predict == 4096, "never more than half the context"
+    pinned = context_for(given, "ocr", num_ctx=8192, images=2, image_tokens=4096)
+    assert pinned.num_predict == 4096, "half of a context that does not hold the task"
+    assert context_for(given, "ocr", num_ctx=8192).num_predict == 7168, "what the prompt leaves"
     assert context_for(given, "ocr", num_ctx=8192, num_predict=100).num_predict == 100
     assert context_for(given, "chat", num_ctx=8192).num_predict is None
     unnamed = model("qwen3vl", "Qwen3 VL 8B")
     assert context_for(unnamed, "ocr", num_ctx=8192, mode="thinking").format.renderer == "qwen3-vl-thinking"
     with pytest.raises(BadInput, match="is the instruct model of its family"):
         context_for(given, "ocr", num_ctx=8192, mode="thinking")
+    assert context_for(unnamed, "thinking", num_ctx=32768, images=1, image_tokens=4096).mode == "thinking"
+    with pytest.raises(BadInput, match="and thinking is for one that thinks"):
+        context_for(given, "thinking", num_ctx=32768)
+    with pytest.raises(BadInput, match="contradicts the task"):
+        context_for(unnamed, "thinking", num_ctx=32768, mode="instruct")
     blind = context_for(replace(given, projector=None), "ocr", num_ctx=20480, images=2, image_tokens=4096)
     assert (blind.images, blind.image_tokens, blind.prompts, blind.hints) == (0, 0, (), ())

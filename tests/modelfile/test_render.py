@@ -11,15 +11,16 @@ import pytest
 from qwenops import paths
 from qwenops.errors import BadInput
 from qwenops.modelfile.context import RenderContext
-from qwenops.modelfile.families import chat_format, hints, prompts, requires
+from qwenops.modelfile.families import chat_format, hints, prompts, requires, system_of
 from qwenops.modelfile.grammar import parse
 from qwenops.modelfile.render import comment, render, template_names
 from qwenops.modelfile.sampling import Sampling, families, sampling
 from qwenops.modelfile.types import Message, Mode, Modelfile
+from qwenops.plan.profile import profiles
 from tests.modelfile import cases
 from tests.modelfile.conftest import Judge
 
-PROFILES = ("chat", "ocr", "analysis", "compare")
+PROFILES = tuple(profiles())
 
 
 def context(family: str = "qwen3-vl", mode: Mode = "instruct", task: str = "ocr") -> RenderContext:
@@ -37,11 +38,11 @@ def context(family: str = "qwen3-vl", mode: Mode = "instruct", task: str = "ocr"
         images=2,
         image_tokens=4096,
         quant="Q4_K_M",
-        sampling=sampling(family, mode, task),
+        sampling=sampling(family, mode, profiles()[task].sampling),
         format=chat_format(family, mode),
         requires=requires(family),
         prompts=prompts(family, task),
-        hints=hints(family),
+        hints=hints(family, task),
         summary=("RTX 3060, 12.0 GiB", "needs 9.71 GiB"),
     )
 
@@ -63,7 +64,7 @@ def own_template(text: str, name: str = "mine.j2") -> Path:
 
 
 def test_ships_a_template_for_each_task() -> None:
-    assert template_names() == ("analysis", "chat", "compare", "ocr")
+    assert template_names() == tuple(sorted(profiles()))
 
 
 def test_says_all_that_ollama_must_know() -> None:
@@ -95,21 +96,53 @@ def test_every_family_task_and_mode_renders(family: str, mode: Mode, profile: st
     assert said["num_ctx"] == "20480"
     assert "template" not in said
     assert "repetition_penalty" not in text
-    given = sampling(family, mode, profile)
+    given = sampling(family, mode, profiles()[profile].sampling)
     assert {k: float(said[k]) for k in given.values} == given.values
     for source in given.sources.values():
         assert source in " ".join(line.removeprefix("# ") for line in text.splitlines())
 
 
 def test_lowers_the_presence_penalty_to_read_pages_and_says_why() -> None:
-    assert sampling("qwen3-vl", "instruct", "chat").values["presence_penalty"] == 1.5
-    assert sampling("qwen3-vl", "instruct", "ocr").values["presence_penalty"] == 0.0
-    assert "# presence_penalty: chosen by qwenops, not Qwen" in render("ocr", context())
+    assert sampling("qwen3-vl", "instruct").values["presence_penalty"] == 1.5
+    for task in ("ocr", "ocr-json", "html", "markdown", "grounding"):
+        said = parse(render(task, context(task=task)))
+        assert values(said)["presence_penalty"] == "0.0"
+        assert "# presence_penalty: chosen by qwenops, not Qwen" in render(task, context(task=task))
+    assert values(parse(render("analysis", context(task="analysis"))))["presence_penalty"] == "1.5"
 
 
 def test_caps_the_answer_where_models_loop() -> None:
     assert "PARAMETER num_predict 8192" in render("ocr", context())
     assert "num_predict" not in values(parse(render("chat", replace(context(), num_predict=None))))
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("qwen3-vl", "x / 1000 * width"),
+        ("qwen2.5-vl", "x * width / resized width"),
+        ("qwen3.6", "no source of Qwen's says so"),
+        ("gemma3", "in which coordinates gemma3 answers is not known"),
+    ],
+)
+def test_says_in_which_coordinates_boxes_come(family: str, said: str) -> None:
+    text = " ".join(render("grounding", context(family, task="grounding")).replace("\n# ", " ").split())
+    assert said.lower() in text.lower()
+
+
+def test_a_page_as_html_is_asked_for_in_the_makers_own_words() -> None:
+    assert "qwenvl html    (" in render("html", context(task="html"))
+    old = render("html", replace(context("qwen2.5-vl", task="html"), system=system_of("qwen2.5-vl", "html")))
+    assert "QwenVL HTML    (" in old
+    assert "QwenVL Document Parser HTML format" in values(parse(old))["system"]
+    assert system_of("qwen3-vl", "html") is None
+
+
+def test_a_schema_and_a_video_are_said_to_be_the_requests_own() -> None:
+    assert '"format"' in render("ocr-json", context(task="ocr-json"))
+    frames = render("video", replace(context(task="video"), images=16, image_tokens=1024))
+    assert "-frames:v 16" in frames
+    assert "about 1024 tokens" in frames
 
 
 def test_lists_every_shard() -> None:
@@ -239,7 +272,9 @@ def test_a_bad_template_is_named_with_its_line(text: str, message: str, do: str)
 
 
 def test_an_unknown_profile_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match="there are analysis, chat, compare, ocr") as fault:
+    with pytest.raises(
+        BadInput, match="there are analysis, chat, compare, grounding, html, markdown, ocr, ocr-json, thinking, video"
+    ) as fault:
         render("ocrr", context())
     assert "did you mean ocr?" in fault.value.do
     with pytest.raises(BadInput, match=r"there is no template /nowhere/x\.j2"):
@@ -265,6 +300,6 @@ def test_ollamas_own_parser_reads_every_rendered_file_the_same(judge: Judge) -> 
 
 def test_no_values_no_claim() -> None:
     text = render("chat", context("gemma3"))
-    assert sampling("gemma3", "instruct", "chat") == Sampling({}, note=sampling("gemma3", "instruct", "chat").note)
+    assert sampling("gemma3", "instruct") == Sampling({}, note=sampling("gemma3", "instruct").note)
     assert "Ollama's own defaults hold" in text
     assert "temperature" not in values(parse(text))

@@ -15,6 +15,7 @@ from qwenops.modelfile.context import context_for
 from qwenops.modelfile.grammar import parse
 from qwenops.modelfile.render import render
 from qwenops.modelfile.spec import spec_of
+from qwenops.plan.profile import profiles
 from scripts.parts.layout import Layout
 from tests.support.server import OllamaServer
 from tests.support.tiny import TinyModel
@@ -42,17 +43,26 @@ def post(server: OllamaServer, path: str, body: dict[str, Any]) -> dict[str, Any
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.parametrize("task", profiles())
 @pytest.mark.parametrize("family", ["qwen3vl", "qwen35", "qwen25vl"])
-def test_ollama_create_takes_it_and_says_it_back(
-    family: str, request: pytest.FixtureRequest, ollama_server: OllamaServer, parts: Layout, tmp_path: Path
+def test_ollama_create_takes_every_task_and_says_it_back(
+    family: str, task: str, request: pytest.FixtureRequest, ollama_server: OllamaServer, parts: Layout, tmp_path: Path
 ) -> None:
     tiny: TinyModel = request.getfixturevalue(f"tiny_{family}")
     model = read_model(tiny.model, tiny.projector)
+    about = profiles()[task]
     context = context_for(
-        model, "ocr", num_ctx=12288, num_gpu=5, num_batch=256, images=2, image_tokens=4096, system=SYSTEM
+        model,
+        task,
+        num_ctx=12288,
+        num_gpu=5,
+        num_batch=256,
+        images=about.images,
+        image_tokens=about.image_tokens,
+        system=SYSTEM,
     )
-    text = render("ocr", context)
-    name = f"modelfile-{family}"
+    text = render(task, context)
+    name = f"modelfile-{family}-{task}"
     create(ollama_server, parts, name, text, tmp_path)
     wanted = spec_of(parse(text), tmp_path)
     shown = post(ollama_server, "/api/show", {"model": name})

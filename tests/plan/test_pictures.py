@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -56,14 +57,15 @@ def test_a_picture_takes_what_the_runtime_makes_of_its_size(
     shape: str, size: tuple[int, int] | None, most: int, tokens: int
 ) -> None:
     model = text_model(TEXT[shape], projector=vision_projector(VISION[shape]))
-    assert picture_tokens(model, most, Wish(image_size=size), {}) == tokens
+    assert picture_tokens(model, most, profile("ocr"), Wish(image_size=size), {}) == tokens
 
 
 def test_the_context_holds_every_picture_at_its_stated_size() -> None:
     model = text_model(TEXT["qwen3-vl-8b"], projector=vision_projector(VISION["qwen3-vl-8b"]))
-    choice = Choice(model, LoadSettings(), images=3)
     task = profile("ocr")
-    floor = floor_of(choice, task, Wish(image_size=(1240, 1754)), {})
+    one = picture_tokens(model, 4096, task, Wish(image_size=(1240, 1754)), {})
+    choice = Choice(model, LoadSettings(), images=3, picture_tokens=one)
+    floor = floor_of(choice, task)
     taken = 3 * (39 * 55 + 2) + task.prompt_tokens + task.answer_tokens
     assert taken <= floor < taken + 256
-    assert floor < floor_of(choice, task, Wish(), {})
+    assert floor < floor_of(replace(choice, picture_tokens=4096), task)
