@@ -100,18 +100,20 @@ def join_chosen(
     made: Plan,
     pieces: Sequence[Piece],
     *,
+    name: str,
     dry_run: bool,
     offline: bool,
     say: Callable[[str], None],
     progress: Progress,
 ) -> tuple[Plan, dict[str, Any]]:
-    """The plan with its chosen model in one file, and what was fetched for it.
+    """The plan with its chosen model in one file, and what was fetched for it, noted as brought for a model's name.
 
     Stopped at any point it goes on with the first shard that is not in the file. Raises PartMissing where the disk has
     no room or the hub is out of reach, CheckFailed where a shard is not what it was.
     """
-    from qwenops import history
     from qwenops.model.read import read_model
+    from qwenops.ollama.digest import digest_file
+    from qwenops.setup.gc_models import note_download
 
     assert made.chosen is not None
     model = made.chosen.choice.model
@@ -129,9 +131,9 @@ def join_chosen(
         cost.target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(cost.target):
             _join(model, joined(model), cost.target, shards, offline=offline, progress=progress)
-        if shards:
-            with history.open() as kept:
-                kept.record_made("file", cost.target.name, str(cost.target))
+    if shards:
+        digest = digest_file(cost.target, progress=progress)
+        note_download(model.source, cost.target, digest.sha256, name, fetched=fetched > 0)
     here = read_model(cost.target, eyes)
     here = replace(here, name=model.name, quant=model.quant)
     return _with_model(made, here), {**entry, "fetched": fetched > 0}
@@ -175,11 +177,12 @@ def _with_model(made: Plan, model: Model) -> Plan:
 
 
 def _target(model: Model) -> Path:
-    """Beside shards that are here; in a folder of ours for those of the hub."""
+    """Beside shards that are here; for those of the hub in a folder of ours that is laid out as the hub's cache is, so
+    that gc finds it as it finds a download."""
     if model.remote is None:
         return model.path.with_name(joined_name(model))
     repo = re.sub(r"[^A-Za-z0-9._-]+", "--", model.remote.removeprefix("hf:").split(":")[0])
-    return data_dir() / "joined" / repo / joined_name(model)
+    return data_dir() / "joined" / repo / "blobs" / joined_name(model)
 
 
 def _partial(target: Path) -> Path:

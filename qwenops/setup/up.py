@@ -104,7 +104,9 @@ def up_result(
             progress=progress,
         )
     elif joins:
-        made, brought = join_chosen(made, pieces, dry_run=options.dry_run, offline=offline, say=say, progress=progress)
+        made, brought = join_chosen(
+            made, pieces, name=name, dry_run=options.dry_run, offline=offline, say=say, progress=progress
+        )
     elif not options.dry_run:
         made, brought = bring_chosen(made, pieces, name=name, offline=offline, say=say, progress=progress)
     assert made.chosen is not None

@@ -106,6 +106,10 @@ def test_up_joins_them_and_the_weights_are_on_the_disk_once(
     assert not again.data["brought"]["fetched"]
     assert not again.data["registered"]["changed"]
     assert cdn.sent_bytes - sent < 2**20
+    assert qwenops("remove", "eyes", env=env).code == 0
+    gone = qwenops("gc", "--downloads", "--yes", env=env)
+    assert gone.code == 0, gone.err
+    assert not list(Path(env["QWENOPS_HOME"]).rglob("Tiny-F16.gguf"))
 
 
 def test_stopped_in_a_later_shard_it_goes_on_there(env: Mapping[str, str], cdn: Web, shards: list[Path]) -> None:
