@@ -99,6 +99,8 @@ def try_result(
     if not pages:
         raise refused[0][1] if refused else BadInput(f"{files[0]} has no picture and no PDF in it")
     if options.out:
+        if options.out.exists() and not options.out.is_dir():
+            raise BadInput(f"{options.out} is a file: answers go into a folder", do="--out DIR")
         options.out.mkdir(parents=True, exist_ok=True)
     runtime = discover(probe_devices=False)
     need_server(runtime)

@@ -113,6 +113,9 @@ def test_what_holds_no_page_is_refused_before_a_server_is_asked(tmp_path: Path) 
         "has no picture": lambda: tried([tmp_path / "empty"]),
         "no model was named": lambda: tried([page(tmp_path / "a.png")], names=()),
         "there is no task": lambda: tried([page(tmp_path / "a.png")], task="nonsense"),
+        "is a file: answers go": lambda: try_result(
+            ("eyes",), [page(tmp_path / "a.png")], None, TryOptions(out=tmp_path / "a.png")
+        ),
         "password": lambda: tried([pdf_of(tmp_path / "locked.pdf", [(100, 100)], password="x")]),
         "is not a PDF": lambda: tried([page(tmp_path / "a.png").rename(tmp_path / "b.pdf")]),
     }
