@@ -15,7 +15,7 @@ def command() -> Result:
 
     A linked file that was overwritten or taken away is named; the exit code is 1 then.
     """
-    from qwenops.setup.registering import list_result
+    from qwenops.setup.listing import list_result
 
     with following() as progress:
         return list_result(progress)

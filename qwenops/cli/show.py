@@ -13,7 +13,7 @@ from qwenops.result import Result
 @returns_result
 def command(name: str) -> Result:
     """Show one model: settings, files, links."""
-    from qwenops.setup.registering import show_result
+    from qwenops.setup.listing import show_result
 
     with following() as progress:
         return show_result(name, progress)

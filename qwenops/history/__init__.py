@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, ResultRow
+from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, RecipeRow, ResultRow
 from qwenops.history.store import History, history_path, key_of, open
 
-__all__ = ["History", "LoadRow", "MadeKind", "MadeRow", "PlanRow", "ResultRow", "history_path", "key_of", "open"]
+__all__ = [
+    "History",
+    "LoadRow",
+    "MadeKind",
+    "MadeRow",
+    "PlanRow",
+    "RecipeRow",
+    "ResultRow",
+    "history_path",
+    "key_of",
+    "open",
+]

@@ -63,3 +63,13 @@ def m004_made(db: Connection) -> None:
     )
     # One standing entry for one thing; once removed, the same thing may be made again.
     db.execute("create unique index made_once on made (kind, name, location) where removed is null")
+
+
+@step
+def m005_recipes(db: Connection) -> None:
+    db.execute(
+        "create table recipes (id integer primary key, created text not null, name text not null, "
+        "place text not null, recipe text not null)"
+    )
+    # One recipe for one model: made again, it is another one.
+    db.execute("create unique index recipes_once on recipes (name, place)")

@@ -49,6 +49,17 @@ class ResultRow:
 
 
 @dataclass(frozen=True)
+class RecipeRow:
+    """How a registered model was made; `place` is its store, or the address of its server. Plain JSON values."""
+
+    id: int
+    created: datetime
+    name: str
+    place: str
+    recipe: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class MadeRow:
     """A thing that qwenops made and can take away again. `location` is a path, a store or a settings file."""
 

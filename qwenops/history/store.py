@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from qwenops.errors import BadInput
 from qwenops.history.file import BUSY_SECONDS, HistoryFile, now
-from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, ResultRow
+from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, RecipeRow, ResultRow
 from qwenops.paths import data_dir
 
 _Row = TypeVar("_Row")
@@ -210,6 +210,25 @@ class History(AbstractContextManager["History"]):
             if not changed:
                 raise BadInput(f"the history has nothing standing with the number {made_id}")
 
+    # --- how registered models were made
+
+    def record_recipe(self, name: str, place: str, recipe: Mapping[str, Any]) -> None:
+        """Keep how a model was made, in place of what was known of one of that name."""
+        with self._file.writing() as db:
+            db.execute(
+                "insert or replace into recipes (created, name, place, recipe) values (?, ?, ?, ?)",
+                (now(), name, place, _json(recipe)),
+            )
+
+    def recipes(self, name: str | None = None, place: str | None = None) -> tuple[RecipeRow, ...]:
+        """How models were made, oldest first; of one name or place, or all."""
+        return self._rows("recipes", _recipe, name=name, place=place)
+
+    def forget_recipe(self, name: str, place: str) -> None:
+        """The model is gone."""
+        with self._file.writing() as db:
+            db.execute("delete from recipes where name = ? and place = ?", (name, place))
+
     # --- all of it
 
     def clear(self) -> dict[str, int]:
@@ -299,6 +318,10 @@ def _made(row: Any) -> MadeRow:
         details=json.loads(row["details"]),
         removed=None if row["removed"] is None else _time(row["removed"]),
     )
+
+
+def _recipe(row: Any) -> RecipeRow:
+    return RecipeRow(row["id"], _time(row["created"]), row["name"], row["place"], json.loads(row["recipe"]))
 
 
 def _json(value: Any) -> str:

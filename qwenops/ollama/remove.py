@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from qwenops import history
 from qwenops.errors import NotAllowed, QwenopsError
 from qwenops.ollama import ledger
 from qwenops.ollama.blobs import store_lock
@@ -84,6 +85,10 @@ def _would_free(store: Store, manifest: Manifest) -> tuple[int, int]:
 
 def _forget(runtime: Runtime, store: Store | None, manifest: Manifest | None, name: Name) -> None:
     ledger.forget_model(runtime.url, name.short)
+    with history.open() as kept:
+        for row in kept.recipes(name.short):
+            if row.place in (runtime.url, str(store.path) if store else ""):
+                kept.forget_recipe(row.name, row.place)
     if store is None:
         return
     ledger.forget_model(store.path, (manifest.name if manifest else name).short)

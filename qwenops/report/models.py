@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from qwenops.report.tables import facts, grid
@@ -35,32 +36,50 @@ def registered_line(data: Mapping[str, Any]) -> str:
 
 
 def list_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """A row a model; what is wrong with a file is said below the table."""
+    """A row a model; what is stale, and what is wrong with a file, is said below the table."""
     from rich.text import Text
 
     if not data["models"]:
         yield Text("No models yet: qwenops up MODEL.gguf")
         return
     yield grid(
-        ["model", "family", "quant", "GiB", "by", "files"],
-        [
-            [
-                m["name"],
-                m["family"],
-                m["quant"],
-                gib(m["size_bytes"]),
-                "qwenops" if m["made_by_qwenops"] else "",
-                m["state"],
-            ]
-            for m in data["models"]
-        ],
-        left=3,
+        ["model", "quant", "task", "files", "num_ctx", "GiB", "planned", "loaded", "age"],
+        [_list_row(m, data["now"]) for m in data["models"]],
+        left=4,
     )
+    if data["disk_bytes"] is not None:
+        yield Text(f"{gib(data['disk_bytes'])} GiB on disk, files that several names share counted once", style="dim")
     for model in data["models"]:
+        for reason in model["plan"]["stale"] if model["plan"] else ():
+            yield Text(f"{model['name']}: {reason}", style="yellow")
         for file in model["files"]:
             if file["state"] not in {"ok", "unknown"}:
                 style = "dim" if file["state"] == "hidden" else "red"
                 yield Text(f"{model['name']}: {file['why']}", style=style)
+
+
+def _list_row(model: Mapping[str, Any], now: str) -> list[str]:
+    """Memory as planned and as the last load took it, in GiB; a dot where nothing is known."""
+    plan = model["plan"]
+    if plan is None:
+        return [model["name"], model["quant"], "·", model["state"], "·", gib(model["size_bytes"]), "·", "·", "·"]
+    memory = [gib(plan[key]) if plan[key] else "·" for key in ("predicted_bytes", "measured_bytes")]
+    mark = " stale" if plan["stale"] else ""
+    context = str(plan["choice"].get("num_ctx", "·"))
+    age = _age(plan["made"], now) if plan["made"] else "·"
+    return [
+        *(model["name"], model["quant"], plan["task"] + mark, model["state"], context, gib(model["size_bytes"])),
+        *(*memory, age),
+    ]
+
+
+def _age(made: str, now: str) -> str:
+    """How long ago, in the largest unit that says it."""
+    seconds = (datetime.fromisoformat(now) - datetime.fromisoformat(made)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return "now"
 
 
 def show_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -71,6 +90,8 @@ def show_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     ]
     if data["capabilities"]:
         rows.append(("Can", ", ".join(data["capabilities"])))
+    if data["plan"]:
+        rows += _plan_rows(data["plan"])
     for name, value in data["parameters"].items():
         rows.append(("PARAMETER", f"{name} {value}"))
     for name in ("renderer", "parser", "requires"):
@@ -84,6 +105,20 @@ def show_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
         if file["why"]:
             rows.append(("", file["why"]))
     yield facts(rows)
+
+
+def _plan_rows(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    choice = plan["choice"]
+    rows = [
+        ("Asked", f"{' '.join(plan['asked'])} --for {plan['task']}"),
+        ("Plan", f"num_ctx {choice.get('num_ctx')}, {choice.get('images')} images, {human(plan['predicted_bytes'])}"),
+    ]
+    if plan["measured_bytes"]:
+        rows.append(("Loaded", human(plan["measured_bytes"])))
+    where = ", ".join(d["description"] for d in plan["devices"]) or "the CPU"
+    rows.append(("Made", f"{(plan['made'] or '')[:10]} for {where}, Ollama {plan['ollama'] or 'not running'}"))
+    rows += [("Stale", reason) for reason in plan["stale"]]
+    return rows
 
 
 def remove_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,37 +65,6 @@ def registered_entry(done: Registered, *, dry_run: bool = False) -> dict[str, An
     data = asdict(done)
     data.pop("notes")
     return {**data, "manifest": str(done.manifest) if done.manifest else None, "dry_run": dry_run}
-
-
-def list_result(progress: Progress = silent) -> Result:
-    """Every model with the health of its files ("qwenops.list/1"); exit code 1 when one is not what it says."""
-    from qwenops.ollama.models import list_models
-
-    models = [m.as_data() for m in list_models(find_runtime(), progress=progress)]
-    wrong = any(m["state"] in {"changed", "missing", "unreadable"} for m in models)
-    return Result("qwenops.list/1", {"models": models}, exit_code=1 if wrong else 0)
-
-
-def show_result(name: str, progress: Progress = silent) -> Result:
-    """One model in full ("qwenops.show/1"); exit code 1 when a file of it is not what it says."""
-    from qwenops.ollama.models import show_model
-
-    shown = show_model(find_runtime(), name, progress=progress)
-    listed = shown.listed.as_data()
-    data: Mapping[str, Any] = {
-        **listed,
-        "parameters_size": shown.listed.parameters,
-        "parameters": dict(shown.parameters),
-        "capabilities": list(shown.capabilities),
-        "template": shown.template,
-        "system": shown.system,
-        "renderer": shown.config.get("renderer"),
-        "parser": shown.config.get("parser"),
-        "requires": shown.config.get("requires"),
-        "read_from": shown.source,
-    }
-    wrong = listed["state"] in {"changed", "missing", "unreadable"}
-    return Result("qwenops.show/1", data, notes=shown.notes, exit_code=1 if wrong else 0)
 
 
 def remove_result(names: tuple[str, ...], *, dry_run: bool) -> Result:

@@ -27,6 +27,7 @@ from qwenops.setup.given import Given, must_be_in_reach
 from qwenops.setup.join import is_split, join_chosen, joined_before, refuse_split, target_of
 from qwenops.setup.modelfiles import base_of, inherited_notes, modelfile_text, write_whole
 from qwenops.setup.pull import in_library, is_pulled, pull_chosen
+from qwenops.setup.recipe import keep, recipe_of
 from qwenops.setup.registering import registered_entry
 from qwenops.setup.seeing import failed_before, prove_sight
 from qwenops.setup.versions import check_server_knows
@@ -113,7 +114,7 @@ def up_result(
     written = as_downloaded(made)
     text = modelfile_text(written, mode=options.mode, system=options.system, template=options.template)
     look_at_blobs(made.chosen.choice.model, progress=progress)
-    story = _Story(made, machine, runtime, made.chosen, name, text, options, brought)
+    story = _Story(made, machine, runtime, made.chosen, name, text, options, brought, (paths, mmproj))
     if options.dry_run:
         if brought is None and (runtime.reachable or runtime.store):
             story.register(progress)
@@ -141,9 +142,11 @@ class _Story:
         text: str,
         options: UpOptions,
         brought: dict[str, Any] | None,
+        asked: tuple[tuple[Given, ...], Given | None],
     ) -> None:
         self.made, self.machine, self.runtime, self.chosen = made, machine, runtime, chosen
         self.name, self.text, self.options, self.brought = name, text, options, brought
+        self.asked = asked
         self.modelfile = data_dir() / "modelfiles" / f"{re.sub(r'[/:]', '-', name)}.Modelfile"
         self.registered: dict[str, Any] | None = None
         self.verified: dict[str, Any] | None = None
@@ -176,6 +179,27 @@ class _Story:
         if done.changed or not self.modelfile.exists():
             write_whole(self.modelfile, self.text)
             note_modelfile(self.modelfile, self._model_key(), self.made.as_data())
+        self.keep_recipe()
+
+    def keep_recipe(self) -> None:
+        """Note how it was made, so that it can be planned again on another day or card."""
+        options = self.options
+        paths, mmproj = self.asked
+        keep(
+            recipe_of(
+                checked_name(self.name).short,
+                paths,
+                mmproj,
+                options.task,
+                self.chosen,
+                self.machine,
+                self.runtime,
+                mode=options.mode,
+                system=options.system,
+                template=options.template,
+                pins=options.pins,
+            )
+        )
 
     def verify(self, say: Say, progress: Progress) -> None:
         """Load the model and hold the plan against it, unless that was done before and nothing changed since."""
