@@ -93,12 +93,12 @@ class Fish(_WholeWords, FishComplete):
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
-    """A place where names go, several in one word with `between`; with `models` also files and references."""
+    """A place where names go, several in one word with `between`; where they are of models, also files."""
 
     name = "name"
 
-    def __init__(self, known: Callable[[], list[str]], *, between: str = "", models: bool = False) -> None:
-        self.known, self.between, self.models = known, between, models
+    def __init__(self, known: Callable[[], list[str]], *, between: str = "", files: bool = False) -> None:
+        self.known, self.between, self.files = known, between, files
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
         """The names that begin like this, whatever their case."""
@@ -106,7 +106,7 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8
         found: list[CompletionItem[Any]] = [
             CompletionItem(before + sign + name) for name in self.known() if name.lower().startswith(last.lower())
         ]
-        if not self.models:
+        if not self.files:
             return found
         if incomplete.lower().startswith(REFERENCES):
             ours = [f"ollama:{name}" for name in completing.registered_names()]
@@ -157,12 +157,13 @@ def _names_for(param: click.Parameter, command: str) -> click.ParamType[Any] | N
             return Names(completing.quants, between="," if "quants" in names else "")
         return None
     if command in _REGISTERED and not isinstance(param.type, click.Choice):
-        return None if param.name == "given" else Names(completing.registered_names, between="," * (command == "try"))
+        between = "," if command == "try" and param.name == "names" else ""
+        return Names(completing.registered_names, between=between, files=param.name == "given")
     if command == "models":
         return Names(completing.catalogue_names)
     if command.startswith("config ") and param.name == "key":
         return Names(_setting_names)
-    return Names(completing.catalogue_names, models=True) if isinstance(param.type, ModelType) else None
+    return Names(completing.catalogue_names, files=True) if isinstance(param.type, ModelType) else None
 
 
 def _setting_names() -> list[str]:

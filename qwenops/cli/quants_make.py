@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import FILE, MODEL, following, returns_result, say
+from qwenops.cli.common import FILE, MODEL, following, offline_option, returns_result, say
 from qwenops.result import Result
 
 
@@ -31,6 +31,7 @@ from qwenops.result import Result
 @click.option("--allow-requantize", is_flag=True, help="Take a source that is quantized: quality is lost twice.")
 @click.option("--replace", is_flag=True, help="Overwrite files that are there.")
 @click.option("--dry-run", is_flag=True, help="Say exact sizes and types, write nothing.")
+@offline_option
 @returns_result
 def command(
     model: Path | str,
@@ -39,6 +40,7 @@ def command(
     imatrix: Path | None,
     overrides: tuple[str, ...],
     dry_run: bool,
+    offline: bool,
     **options: Any,
 ) -> Result:
     """Make quants of a model that is here.
@@ -65,6 +67,7 @@ def command(
             imatrix=imatrix,
             folder=folder,
             dry_run=dry_run,
+            offline=offline,
             on_tensor=lambda quant, done, of: follow.line(f"{quant}  tensor {done} of {of}"),
             on_cost=cost,
         )

@@ -47,6 +47,7 @@ def make_result(
     imatrix: Path | None = None,
     folder: Path | None = None,
     dry_run: bool = False,
+    offline: bool = False,
     on_tensor: OnTensor | None = None,
     on_cost: OnCost | None = None,
 ) -> Result:
@@ -56,7 +57,7 @@ def make_result(
     model, and files that are there already; PartMissing where the disk does not hold them.
     """
     must_be_here((given,), "quants make")
-    source = _source(given)
+    source = _source(given, offline=offline)
     weights = read_imatrix(imatrix) if imatrix else None
     made_of = Requantizer(source)
     if made_of.was_quantized and not options.allow_requantize and not dry_run:
@@ -115,7 +116,7 @@ def _make(
     )
 
 
-def _source(given: Given) -> Model:
+def _source(given: Given, *, offline: bool) -> Model:
     """The one model to make quants of. Raises BadInput for a projector and for shards."""
     from qwenops.model.gguf_header import read_header
     from qwenops.model.projector import is_projector
@@ -126,7 +127,8 @@ def _source(given: Given) -> Model:
             f"{given} is a projector: it is small, and pictures are read worse with a smaller one",
             do="give the model's own file; the projector serves all its quants",
         )
-    models = read_variants(given, None) if isinstance(given, Path) and given.exists() else variants((given,), None)
+    is_here = isinstance(given, Path) and given.exists()
+    models = read_variants(given, None) if is_here else variants((given,), None, offline=offline)
     if any(model.remote for model in models):
         must_be_here((str(given),), "quants make")
         raise BadInput(f"quants make needs the file itself, and {given} is a name", do="give a GGUF file")

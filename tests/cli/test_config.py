@@ -243,8 +243,7 @@ def test_every_command_that_reads_models_by_reference_has_offline() -> None:
         assert has or not takes, name
 
     for name, (module, _) in COMMANDS.items():
-        if name != "quants":
-            check(import_module(f"qwenops.cli.{module}").command, name)
+        check(import_module(f"qwenops.cli.{module}").command, name)
 
 
 # --- editing lines ----------------------------------------------------------------------------------------------------
