@@ -211,6 +211,9 @@ def _take_modelfile(path: Path, row: MadeRow | None) -> str:
         return f"{error.strerror or error}"
     with history.open() as kept:
         kept.forget_plans(_plans_of(row))
+        for recipe in kept.recipes():  # `ollama rm` knows nothing of it
+            if path.stem in _plain([recipe.name]):
+                kept.forget_recipe(recipe.name, recipe.place)
     _forget(row)
     return ""
 

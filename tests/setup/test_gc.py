@@ -257,6 +257,8 @@ def test_modelfiles_of_removed_models_go_and_others_stay(tmp_path: Path) -> None
         if name != "never":
             file = minimal_gguf(tmp_path / f"{name}.gguf", seed=len(name))
             done = register(spec_for(file), name, runtime)
+            with history.open() as kept:
+                kept.record_recipe(f"{name}:latest", str(tmp_path / "store"), {"task": "ocr"})
             for _ in range(2):
                 note_modelfile(folder / f"{name}.Modelfile", f"key of {name}", {"plan": "for ocr"})
             if name == "by-hand" and done.manifest:
@@ -271,6 +273,7 @@ def test_modelfiles_of_removed_models_go_and_others_stay(tmp_path: Path) -> None
     with history.open() as kept:
         assert [row.name for row in kept.made("file")] == ["stays.Modelfile"]
         assert [row.model_key for row in kept.plans()] == ["key of stays"] * 2
+        assert [row.name for row in kept.recipes()] == ["stays:latest"]
 
 
 def test_ghosts_old_headers_and_answers_of_a_gone_runtime_go(tmp_path: Path) -> None:
