@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 
 def like(text: str, names: Iterable[str], *, most: int = 3, cutoff: float = 0.6) -> tuple[str, ...]:
     """The names that are most like a text, case and punctuation aside; at most so many."""
+    import difflib
+
     by_plain = {_plain(name): name for name in names}
     found = difflib.get_close_matches(_plain(text), by_plain, n=most, cutoff=cutoff)
     return tuple(by_plain[plain] for plain in found)

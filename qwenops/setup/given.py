@@ -59,7 +59,9 @@ def variants(
     try:
         return in_order((*local, *read_references(references, mmproj, offline=offline, most=most)))
     except QwenopsError as error:
-        near = [name for one in references if one.lower().startswith(OLLAMA) for name in _near_in_store(one[7:])]
+        wanted = [one[len(OLLAMA) :] for one in references if one.lower().startswith(OLLAMA)]
+        _refuse_hidden(wanted)
+        near = [name for one in wanted for name in _near_in_store(one)]
         error.do = (*(f"qwenops plan ollama:{name}     (in your store)" for name in near), *error.do)
         raise
 
@@ -96,11 +98,12 @@ def where_it_is(given: tuple[Given, ...], models: Iterable[Model], store: Store 
             notes.append(f"ollama:{model.stored} is in your store ({folder}): its files are used where they are")
         elif (model.remote or "").startswith(OLLAMA):
             notes.append(f"{model.remote} is in the registry, not in your store: its header was read there")
-    from qwenops.model.stored import is_stored
-
     for one in given:
-        if _is_name(one) and store is not None and not notes and is_stored(str(one), store):
-            notes.append(f"{one} was taken from the catalogue; Ollama has a model of that name too: ollama:{one}")
+        if _is_name(one) and store is not None and not notes:
+            from qwenops.model.stored import is_stored
+
+            if is_stored(str(one), store):
+                notes.append(f"{one} was taken from the catalogue; Ollama has a model of that name too: ollama:{one}")
     return tuple(notes)
 
 
@@ -185,6 +188,23 @@ def _registered(name: str) -> Model | None:
         return None
     store = _store_in_sight()
     return find_stored(name, store) if store else None
+
+
+def _refuse_hidden(names: Iterable[str]) -> None:
+    """Raise PartMissing for a model that the registry has not and the server has, in a store out of reach from here."""
+    from qwenops.runtime.client import Client
+    from qwenops.runtime.discover import discover
+    from qwenops.runtime.names import parse_name
+
+    runtime = discover(probe_devices=False)
+    listed = {parse_name(tag.name).folded for tag in Client(runtime.url).tags()} if runtime.reachable else set()
+    for name in names:
+        if parse_name(name).folded in listed:
+            where = runtime.store.path if runtime.store else runtime.place
+            raise PartMissing(
+                f"Ollama at {runtime.url} has {name}, and its files cannot be read from here ({where})",
+                do="plan it by its own GGUF file, or where that server's store can be read",
+            )
 
 
 def _near_in_store(name: str) -> list[str]:

@@ -21,11 +21,13 @@ from qwenops.runtime.store import open_store
 from qwenops.setup.answers import make_plan
 from qwenops.setup.given import variants
 from qwenops.setup.modelfiles import modelfile_text
+from tests.ollama.support import as_user, second_user
 from tests.support.cli import qwenops
 from tests.support.gguf_bytes import write_gguf
 from tests.support.server import OllamaServer
 from tests.support.shapes import TEXT, VISION, text_metadata, text_tensors, vision_tensors, write_text, write_vision
 from tests.support.tiny import TinyModel
+from tests.support.web import serving
 
 SMALL = replace(TEXT["qwen3-vl-2b"], layers=2, vocabulary=2000)
 EYES = replace(VISION["qwen3-vl-2b"], blocks=2, hidden=256, ffn=512)
@@ -166,6 +168,23 @@ def test_a_projector_that_is_named_makes_it_a_plain_file(store: Path, tmp_path: 
     assert model.stored is None
     assert model.projector is not None
     assert model.projector.path == tmp_path / "p.gguf"
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_one_that_only_the_server_can_read_is_said_to_be_there(
+    start_server: Callable[..., OllamaServer], smollm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(gpu=False)
+    env = {"OLLAMA_HOST": server.url, "QWENOPS_HOME": str(tmp_path / "home")}
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text(f"FROM {smollm}\n")
+    assert qwenops("register", "mine", "-f", modelfile, "--no-check", env=env).code == 0
+    with second_user() as user, serving() as registry:
+        for name, value in (env | {"QWENOPS_REGISTRY": registry.url, "QWENOPS_HOME": "/nowhere"}).items():
+            monkeypatch.setenv(name, value)
+        said = as_user(user, lambda: variants(("ollama:mine",), None)[0].source)
+    assert said.startswith(f"PartMissing: Ollama at {server.url} has mine, and its files cannot be read from here")
 
 
 @pytest.mark.server
