@@ -59,12 +59,14 @@ def command(models: tuple[Path | str, ...], mmproj: Path | str | None, yes: bool
 
     MODELS are the variants of one model: a file, several, a folder, a name of the catalogue, or a repository. Of what
     is not here only the best variant that fits is downloaded, into the hub's own cache. It is registered with Ollama by
-    a link, loaded, and what it takes is held against the plan. Run again it changes nothing.
+    a link, loaded, and what it takes is held against the plan. Run again it changes nothing. ollama:NAME is a model that
+    Ollama has already, whose files the new one shares; one of its registry is pulled by the server first.
 
     \b
         qwenops up qwen3-vl:8b --for ocr
         qwenops up Qwen3VL-8B-Instruct-Q4_K_M.gguf --for ocr
         qwenops up ./Qwen3-VL-8B/ --for chat --name eyes --dry-run
+        qwenops up ollama:qwen3-vl:8b --for ocr
     """
     from qwenops.setup.up import UpOptions, up_result
 
