@@ -59,8 +59,8 @@ def command(models: tuple[Path | str, ...], mmproj: Path | str | None, yes: bool
 
     MODELS are the variants of one model: a file, several, a folder, a name of the catalogue, or a repository. Of what
     is not here only the best variant that fits is downloaded, into the hub's own cache. It is registered with Ollama by
-    a link, loaded, and what it takes is held against the plan. Run again it changes nothing. ollama:NAME is a model that
-    Ollama has already, whose files the new one shares; one of its registry is pulled by the server first.
+    a link, loaded, and what it takes is held against the plan. Run again it changes nothing. ollama:NAME is a model
+    that Ollama has already, whose files the new one shares; one of its registry is pulled by the server first.
 
     \b
         qwenops up qwen3-vl:8b --for ocr
