@@ -159,37 +159,42 @@ def _log_sum(row: Floats, work: Floats) -> tuple[int, float]:
 
 def _keep_row(row: Floats, target: int, at: int, kept: Kept, nll: Floats, work: Floats) -> NDArray[np.uint16]:
     top, log_sum = _log_sum(row, work)
-    largest = row[top]
-    smallest = max(row.min(), largest - _SPAN)
-    scale = np.float32((largest - smallest) / _STEPS)
+    smallest = max(row.min(), row[top] - _SPAN)
+    scale = np.float32((row[top] - smallest) / _STEPS)
     lowest = np.float32(smallest - np.float32(log_sum))
-    if scale:
-        np.subtract(row, smallest, out=work)
-        np.multiply(work, np.float32(1) / scale, out=work)
-        np.maximum(work, np.float32(0), out=work)
-        np.rint(work, out=work)
-    else:
-        work[:] = 0
+    # A step more than enough, then the likely ones among them by what their steps say.
+    near = row > np.float32(log_sum) - _SPAN - 2 * scale
+    chosen = np.flatnonzero(near)
+    steps = _steps(row.take(chosen), smallest, scale)
+    unlikely = steps * scale + lowest <= -_SPAN
+    if unlikely.any():
+        near[chosen[unlikely]] = False
+        chosen, steps = chosen[~unlikely], steps[~unlikely]
     nll[at] = log_sum - row[target]
-    # of equal steps the first is the top, as the tool finds it when it reads them back
-    kept.scale[at], kept.lowest[at], kept.top[at] = scale, lowest, work.argmax()
-    kept.nll[at] = -(scale * work[target] + lowest)
-    steps = work.astype(np.uint16)
-    np.multiply(work, scale, out=work)
-    np.add(work, lowest, out=work)
-    likely = work > -_SPAN
-    kept.masks[at] = np.packbits(likely, bitorder="little")
-    chosen: NDArray[np.uint16] = steps[likely]
-    kept.counts[at] = len(chosen)
-    return chosen
+    kept.scale[at], kept.lowest[at], kept.counts[at] = scale, lowest, len(chosen)
+    # Of equal steps the first is the top, as the tool finds it when it reads them back.
+    kept.top[at] = chosen[steps.argmax()]
+    kept.nll[at] = -(scale * _steps(row[target : target + 1], smallest, scale)[0] + lowest)
+    kept.masks[at] = np.packbits(near, bitorder="little")
+    return steps.astype(np.uint16)
+
+
+def _steps(values: Floats, smallest: np.float32, scale: np.float32) -> Floats:
+    """Logits as whole steps above the smallest that counts."""
+    if not scale:
+        return np.zeros_like(values)
+    values = values - smallest
+    values *= np.float32(1) / scale
+    np.maximum(values, np.float32(0), out=values)
+    return np.rint(values, out=values)
 
 
 def _divergence(row: Floats, log_sum: float, kept: Kept, at: int, values: NDArray[np.uint16]) -> float:
     """The sum of p (log p - log q) over the likely tokens of the reference."""
-    likely = np.unpackbits(kept.masks[at], count=len(row), bitorder="little").view(np.bool_)
+    likely = np.flatnonzero(np.unpackbits(kept.masks[at], count=len(row), bitorder="little").view(np.bool_))
     theirs = values * kept.scale[at]
     theirs += kept.lowest[at]
-    further = theirs - row[likely]
+    further = theirs - row.take(likely)
     further += np.float32(log_sum)
     np.exp(theirs, out=theirs)
     further *= theirs  # no dot product: a BLAS would start threads of its own

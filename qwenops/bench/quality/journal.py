@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,14 +37,12 @@ class Journal:
         return found
 
     def append(self, chunk: int, arrays: Mapping[str, NDArray[Any]], **facts: Any) -> None:
-        """Add a finished chunk; when this returns it is on the disk."""
+        """Add a finished chunk; when this returns, a kill of this process does not lose it."""
         entry = {"chunk": chunk, **facts, "arrays": {name: _text(array) for name, array in arrays.items()}}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             line = json.dumps(entry).encode() + b"\n"
             file.write(line if _ends_whole(self.path) else b"\n" + line)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
