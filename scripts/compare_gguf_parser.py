@@ -24,7 +24,8 @@ from pathlib import Path
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.encoder import encoder_warmup_bytes
-from qwenops.memory.probe_log import parse_fit_log, parse_load_log
+from qwenops.memory.fit_log import parse_fit_log
+from qwenops.memory.load_log import parse_load_log
 from qwenops.memory.probe_run import listen
 from qwenops.memory.shape import shape_of
 from qwenops.memory.types import LoadSettings

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qwenops.memory.probe_log import LoadLines, parse_load_log
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Need
 from qwenops.units import MIB
 

@@ -14,7 +14,7 @@ from qwenops.history import History, LoadRow, key_of
 from qwenops.machine.types import Device
 from qwenops.memory.growth import grown_encoder
 from qwenops.memory.inline import inline_projector
-from qwenops.memory.probe_log import LoadLines
+from qwenops.memory.load_log import LoadLines
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need, Rung
 from qwenops.model.types import Model
 from qwenops.runtime.types import Runtime

@@ -18,11 +18,11 @@ from qwenops.machine.types import Device, Kind
 from qwenops.memory import probe_cache, probe_question
 from qwenops.memory.backends import backend_of, encoder_host_backend
 from qwenops.memory.encoder import WARMUP_TOKENS, encoder_of
+from qwenops.memory.fit_log import FitLog, FitPass, first_trial_is_done, fit_is_done, parse_fit_log
 from qwenops.memory.ghost import make_ghost
 from qwenops.memory.growth import grown_encoder
 from qwenops.memory.inline import inline_projector
 from qwenops.memory.placement import experts_on_host
-from qwenops.memory.probe_log import FitLog, FitPass, first_trial_is_done, fit_is_done, parse_fit_log
 from qwenops.memory.probe_parts import (
     DeviceParts,
     ProjectorParts,

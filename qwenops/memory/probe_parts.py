@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qwenops.memory.probe_log import BufferKind, Cache, FitLog, FitPass, MemoryRow
+from qwenops.memory.buffer_lines import BufferKind
+from qwenops.memory.fit_log import Cache, FitLog, FitPass, MemoryRow
 from qwenops.memory.reserve import INLINE_PREFIXES
 from qwenops.memory.types import HostNeed
 from qwenops.model.types import Header, Model, Tensor

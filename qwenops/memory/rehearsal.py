@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from qwenops.machine.types import Device
 from qwenops.memory.backends import backend_of, host_backend
 from qwenops.memory.closed_form import text_need
+from qwenops.memory.fit_log import FitPass
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.placement import Overflow, Placement
-from qwenops.memory.probe_log import FitPass
 from qwenops.memory.shape import shape_of
 from qwenops.memory.types import LoadSettings
 from qwenops.model.types import Model

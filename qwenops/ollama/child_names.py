@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from qwenops.memory.probe_log import LoadLines
+from qwenops.memory.load_log import LoadLines
 from qwenops.memory.types import DeviceNeed
 
 _NAME = re.compile(r"([A-Za-z]+)(\d+)(.*)")

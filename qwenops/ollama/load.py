@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from qwenops.errors import CheckFailed
-from qwenops.memory.probe_log import LoadLines, parse_load_log
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.types import Layers
 from qwenops.ollama import serverlog
 from qwenops.ollama.runners import nameless, sharing

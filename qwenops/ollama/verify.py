@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from qwenops.errors import CheckFailed, QwenopsError
 from qwenops.history import store as history
+from qwenops.memory.load_log import LoadLines
 from qwenops.memory.measured import as_measured, device_key, runtime_key, settings_key
-from qwenops.memory.probe_log import LoadLines
 from qwenops.memory.types import Need
 from qwenops.model.types import Model
 from qwenops.ollama.child_names import as_the_machine_has_them

@@ -9,7 +9,7 @@ from dataclasses import replace
 from qwenops.machine.types import Host
 from qwenops.memory.graphs import KNOWN
 from qwenops.memory.ladder import need
-from qwenops.memory.probe_log import parse_load_log
+from qwenops.memory.load_log import parse_load_log
 from qwenops.memory.reserve import fit_reserve
 from qwenops.memory.types import Band, LoadSettings, Need
 from qwenops.model.types import Model

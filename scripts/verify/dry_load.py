@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from qwenops.errors import QwenopsError
+from qwenops.memory.buffer_lines import BufferKind
 from qwenops.memory.dry_load import dry_loads
-from qwenops.memory.probe_log import BufferKind, LoadLines, parse_load_log
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.read import read_model
 from qwenops.units import MIB

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from qwenops.memory.probe_log import BufferKind, LoadLines
+from qwenops.memory.buffer_lines import BufferKind
+from qwenops.memory.load_log import LoadLines
 from qwenops.memory.types import Need
 from qwenops.units import MIB
 from scripts.verify.cases import SHAPES, Case

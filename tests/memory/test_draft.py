@@ -10,8 +10,8 @@ import pytest
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.ladder import need as ask
+from qwenops.memory.load_log import LoadLines
 from qwenops.memory.probe import probe
-from qwenops.memory.probe_log import LoadLines
 from qwenops.memory.types import HostNeed, LoadSettings, Need
 from qwenops.model.read import read_model
 from qwenops.units import GIB, MIB

@@ -13,7 +13,7 @@ from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.dry_load import CHILD, CHILD_ENVIRONMENT, dry_load, dry_loads, is_exact
 from qwenops.memory.ladder import need
-from qwenops.memory.probe_log import LoadLines, parse_load_log
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.types import HostNeed, LoadSettings
 from qwenops.model.read import read_model
 from qwenops.model.types import Model

@@ -14,8 +14,8 @@ from qwenops.errors import BadInput, PartMissing
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
 from qwenops.memory.ladder import need
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.measured import as_measured, device_key, runtime_key, settings_key
-from qwenops.memory.probe_log import LoadLines, parse_load_log
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.read import model_key, read_model
 from qwenops.model.types import Model

@@ -11,8 +11,8 @@ from qwenops import history
 from qwenops.machine.types import Device
 from qwenops.memory.ladder import need
 from qwenops.memory.learned import NOTHING, learn, settled
+from qwenops.memory.load_log import parse_load_log
 from qwenops.memory.measured import as_measured, device_key, runtime_key, settings_key
-from qwenops.memory.probe_log import parse_load_log
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.read import model_key
 from qwenops.model.types import Model

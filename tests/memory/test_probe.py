@@ -18,8 +18,8 @@ import pytest
 
 from qwenops.errors import PartMissing
 from qwenops.machine.types import Device
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.probe import probe
-from qwenops.memory.probe_log import LoadLines, parse_load_log
 from qwenops.memory.probe_run import listen, scratch_folder
 from qwenops.memory.types import Layers, LoadSettings, Need
 from qwenops.model.gguf_header import read_header

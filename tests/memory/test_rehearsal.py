@@ -8,9 +8,9 @@ import pytest
 
 from qwenops.machine.types import Device
 from qwenops.memory.closed_form import closed_form
+from qwenops.memory.fit_log import parse_fit_log
 from qwenops.memory.ladder import need
 from qwenops.memory.placement import Overflow, Placement
-from qwenops.memory.probe_log import parse_fit_log
 from qwenops.memory.rehearsal import placement_of, rehearsed_extra
 from qwenops.memory.types import LoadSettings
 from qwenops.units import GIB, MIB

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from qwenops.memory.closed_form import closed_form
-from qwenops.memory.probe_log import parse_load_log
+from qwenops.memory.load_log import parse_load_log
 from qwenops.units import MIB
 from scripts.verify.__main__ import main
 from scripts.verify.cases import grid

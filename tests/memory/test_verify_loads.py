@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qwenops.memory.probe_log import parse_load_log
+from qwenops.memory.load_log import parse_load_log
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need
 from scripts.verify.__main__ import main, spread
 from scripts.verify.cases import BLOCK_OF_CACHES, Case, fitting_cut, grid

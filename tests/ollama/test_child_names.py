@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qwenops.memory.probe_log import LoadLines, parse_load_log
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.types import DeviceNeed
 from qwenops.ollama.child_names import as_the_machine_has_them
 from qwenops.units import MIB

@@ -13,7 +13,7 @@ import pytest
 from qwenops import history
 from qwenops.errors import CheckFailed
 from qwenops.machine.types import Device
-from qwenops.memory.probe_log import parse_load_log
+from qwenops.memory.load_log import parse_load_log
 from qwenops.memory.types import Band, DeviceNeed, HostNeed, Layers, LoadSettings, Need
 from qwenops.model.read import read_model
 from qwenops.ollama.link import can_reflink

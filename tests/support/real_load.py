@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from qwenops.memory.probe_log import LoadLines, parse_load_log
+from qwenops.memory.load_log import LoadLines, parse_load_log
 from qwenops.memory.probe_run import listen
 from qwenops.memory.types import LoadSettings
 from tests.support.parts import layout, software_gpu_environment
