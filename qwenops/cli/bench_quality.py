@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import FILE, MODEL, following, offline_option, returns_result, say
+from qwenops.cli.common import (
+    FILE,
+    MODEL,
+    flash_attn_option,
+    following,
+    offline_option,
+    returns_result,
+    say,
+    ubatch_option,
+)
 from qwenops.memory.types import KV_TYPES, KVType
 from qwenops.result import Result
 
@@ -44,10 +53,8 @@ from qwenops.result import Result
     metavar="N",
     help="Tokens decoded at once: several windows.",
 )
-@click.option("--ubatch", default=512, show_default=True, type=click.IntRange(1), metavar="N", help="Physical batch.")
-@click.option(
-    "--flash-attn", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="Flash attention."
-)
+@ubatch_option
+@flash_attn_option
 @click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
 @offline_option
 @returns_result

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, offline_option, returns_result, say
-from qwenops.memory.types import KV_TYPES
+from qwenops.cli.common import MODEL, cache_options, offline_option, returns_result, say, ubatch_option
 from qwenops.result import Result
 
 
@@ -45,18 +44,8 @@ from qwenops.result import Result
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: physical cores]")
 @click.option("--batch", default=2048, show_default=True, type=click.IntRange(1), metavar="N", help="Logical batch.")
-@click.option("--ubatch", default=512, show_default=True, type=click.IntRange(1), metavar="N", help="Physical batch.")
-@click.option(
-    "--kv",
-    default="f16",
-    show_default=True,
-    type=click.Choice(KV_TYPES),
-    metavar="TYPE",
-    help="KV type: f16, q8_0, q4_0, …",
-)
-@click.option(
-    "--flash-attn", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="Flash attention."
-)
+@ubatch_option
+@cache_options
 @click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
 @offline_option
 @returns_result

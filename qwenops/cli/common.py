@@ -86,6 +86,51 @@ def model_options(function: F) -> F:
     )(function)
 
 
+def cache_options(function: F) -> F:
+    """--kv and --flash-attn, for what is asked about or measured under one type of cache."""
+    kv = click.option(
+        "--kv",
+        default="f16",
+        show_default=True,
+        type=click.Choice(KV_TYPES),
+        metavar="TYPE",
+        help="KV type: f16, q8_0, q4_0, …",
+    )
+    return kv(flash_attn_option(function))
+
+
+def flash_attn_option(function: F) -> F:
+    """--flash-attn: fused attention, as the runtime decides or as asked."""
+    return click.option(
+        "--flash-attn",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "on", "off"]),
+        help="Flash attention.",
+    )(function)
+
+
+def ubatch_option(function: F) -> F:
+    """--ubatch: tokens that are computed at once."""
+    return click.option(
+        "--ubatch", default=512, show_default=True, type=click.IntRange(1), metavar="N", help="Physical batch."
+    )(function)
+
+
+def matrix_options(function: F) -> F:
+    """What every cell of a table of models or quants and cards is asked under."""
+    options = [
+        click.option("--kv", type=click.Choice(KV_TYPES), metavar="TYPE", help="KV type.  [default: f16]"),
+        click.option(
+            "--image-tokens", type=click.IntRange(8, 16384), metavar="N", help="The largest image, in tokens."
+        ),
+        click.option("--headroom", metavar="SIZE", help="Keep this much free on every card.  [default: 64 MiB]"),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def task_options(function: F) -> F:
     """The task and what may be pinned of a plan."""
     options = [

@@ -7,17 +7,14 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, offline_option, returns_result
-from qwenops.memory.types import KV_TYPES
+from qwenops.cli.common import MODEL, matrix_options, offline_option, returns_result
 from qwenops.result import Result
 
 
 @click.command("fits")
 @click.argument("models", nargs=-1, required=True, type=MODEL)
 @click.option("--gpu", "gpus", multiple=True, metavar="SPEC", help="A card, repeatable; all: every known card.")
-@click.option("--kv", type=click.Choice(KV_TYPES), metavar="TYPE", help="KV type.  [default: f16]")
-@click.option("--image-tokens", type=click.IntRange(8, 16384), metavar="N", help="The largest image, in tokens.")
-@click.option("--headroom", metavar="SIZE", help="Keep this much free on every card.  [default: 64 MiB]")
+@matrix_options
 @offline_option
 @returns_result
 def command(models: tuple[Path | str, ...], gpus: tuple[str, ...], **pins: Any) -> Result:

@@ -7,9 +7,16 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, gpu_option, model_options, offline_option, returns_result
+from qwenops.cli.common import (
+    MODEL,
+    cache_options,
+    gpu_option,
+    model_options,
+    offline_option,
+    returns_result,
+    ubatch_option,
+)
 from qwenops.errors import BadInput
-from qwenops.memory.types import KV_TYPES
 from qwenops.result import Result
 
 RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-form": "closed form"}
@@ -34,18 +41,8 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
     help="One cache for all sequences.  [default: as the server does]",
 )
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Logical batch.  [default: the ubatch]")
-@click.option("--ubatch", default=512, show_default=True, type=click.IntRange(1), metavar="N", help="Physical batch.")
-@click.option(
-    "--kv",
-    default="f16",
-    show_default=True,
-    type=click.Choice(KV_TYPES),
-    metavar="TYPE",
-    help="KV type: f16, q8_0, q4_0, …",
-)
-@click.option(
-    "--flash-attn", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="Flash attention."
-)
+@ubatch_option
+@cache_options
 @click.option(
     "--gpu-layers",
     default="all",

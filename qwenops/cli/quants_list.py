@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, model_options, offline_option, returns_result
-from qwenops.memory.types import KV_TYPES
+from qwenops.cli.common import MODEL, matrix_options, model_options, offline_option, returns_result
 from qwenops.result import Result
 
 
@@ -19,9 +18,7 @@ from qwenops.result import Result
 @click.option(
     "--imatrix", is_flag=True, help="Make all of them with an importance matrix, not only those that need it."
 )
-@click.option("--kv", type=click.Choice(KV_TYPES), metavar="TYPE", help="KV type.  [default: f16]")
-@click.option("--image-tokens", type=click.IntRange(8, 16384), metavar="N", help="The largest image, in tokens.")
-@click.option("--headroom", metavar="SIZE", help="Keep this much free on every card.  [default: 64 MiB]")
+@matrix_options
 @offline_option
 @returns_result
 def command(model: Path | str, mmproj: Path | str | None, gpus: tuple[str, ...], **options: Any) -> Result:
