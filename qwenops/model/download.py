@@ -180,7 +180,8 @@ def pieces_of(model: Model, *, offline: bool = False) -> tuple[Piece, ...]:
                 raise BadInput(f"{reference.shown(path)} is not in the repository", do="take another quant")
             content = files[path].content or ""
             sha256 = content.removeprefix(_SHA256) if content.startswith(_SHA256) else None
-            pieces.append(Piece(reference, path, hub.remote_file(reference, files[path]), sha256, is_projector))
+            remote, commit = hub.remote_file(reference, files[path]), files[path].commit
+            pieces.append(Piece(reference, path, remote, sha256, is_projector, commit))
     return tuple(pieces)
 
 

@@ -28,6 +28,7 @@ _REFERENCE = re.compile(
     r"hf:(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[\w./-]{1,200}))?(?::(?P<wanted>.+))?",
     re.ASCII,
 )
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _LISTING_BYTES = 16 * 1024**2
 _BESIDE_MODELS = ("mmproj", "imatrix", "adapter", "lora", "vocab")
@@ -53,11 +54,12 @@ class HubReference:
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of a listing."""
+    """One file of a listing. `commit` is the state of the repository that was listed, None where the hub has none."""
 
     path: str
     size_bytes: int | None
     content: str | None
+    commit: str | None = None
 
 
 def endpoint() -> str:
@@ -133,7 +135,8 @@ def _ask(url: str, reference: HubReference, limits: Limits | None) -> list[list[
             raise refusal(answer, str(reference), gated(reference), _instead(reference))
         raw = answer.read_all(_LISTING_BYTES)
     try:
-        rows = [_row(s) for s in json.loads(raw)["siblings"] if s["rfilename"].lower().endswith(".gguf")]
+        listed = json.loads(raw)
+        rows = [_row(s, listed.get("sha")) for s in listed["siblings"] if s["rfilename"].lower().endswith(".gguf")]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise PartMissing(
             f"{reference}: what answers at {endpoint()} is not the hub: no list of files", do="look at HF_ENDPOINT"
@@ -145,12 +148,13 @@ def _instead(reference: HubReference) -> tuple[str, ...]:
     return tuple(f"qwenops plan {one}" for one in repositories_like(reference.repo))
 
 
-def _row(sibling: dict[str, Any]) -> list[Any]:
+def _row(sibling: dict[str, Any], commit: Any) -> list[Any]:
     lfs = sibling.get("lfs") or {}
     size = lfs.get("size", sibling.get("size"))
     digest, blob = lfs.get("sha256"), sibling.get("blobId")
     content = f"sha256 {digest}" if isinstance(digest, str) else f"git {blob}" if isinstance(blob, str) else None
-    return [sibling["rfilename"], size if isinstance(size, int) and size >= 0 else None, content]
+    commit = commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None
+    return [sibling["rfilename"], size if isinstance(size, int) and size >= 0 else None, content, commit]
 
 
 def gated(reference: HubReference) -> tuple[str, ...]:
@@ -162,10 +166,18 @@ def gated(reference: HubReference) -> tuple[str, ...]:
 
 
 def remote_file(reference: HubReference, file: HubFile, *, small: bool = False) -> RemoteFile:
-    """Where one file of a listing is read."""
-    revision = quote(reference.revision or "main", safe="")
+    """Where one file of a listing is read: at the listing's own commit, whatever is pushed in the meantime.
+
+    Its header is kept under the revision's name: another commit is mostly the same file.
+    """
+    named = reference.revision or "main"
+
+    def at(revision: str) -> str:
+        return f"{endpoint()}/{reference.repo}/resolve/{quote(revision, safe='')}/{quote(file.path)}"
+
     return RemoteFile(
-        url=f"{endpoint()}/{reference.repo}/resolve/{revision}/{quote(file.path)}",
+        url=at(file.commit or named),
+        kept_under=at(named),
         name=safe_name(PurePosixPath(file.path).name),
         shown=reference.shown(file.path),
         size_bytes=file.size_bytes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,18 +25,27 @@ _LINK_TRIES: Final = 3
 
 @dataclass(frozen=True)
 class Piece:
-    """One file of a repository: a shard or the projector. `sha256` is the listing's, None for a small plain file."""
+    """One file of a repository: a shard or the projector. `sha256` is the listing's, None for a small plain file.
+
+    `commit` is the state of the repository that was listed: that one is brought, and no later one.
+    """
 
     reference: hub.HubReference
     path: str
     remote: RemoteFile
     sha256: str | None
     is_projector: bool = False
+    commit: str | None = None
 
     @property
     def name(self) -> str:
         """The file's own name."""
         return PurePosixPath(self.path).name
+
+    @property
+    def revision(self) -> str | None:
+        """The commit, or what the user named where the hub said none; None is the main branch."""
+        return self.commit or self.reference.revision
 
 
 def cache_folder() -> Path:
@@ -62,8 +72,11 @@ def blob_of(piece: Piece) -> Path | None:
     """Where the library looks for a large file: under its digest, which is the hub's name for it."""
     if piece.sha256 is None:
         return None
-    folder = cache_folder() / f"models--{piece.reference.repo.replace('/', '--')}" / "blobs"
-    return folder / piece.sha256
+    return _folder_of(piece) / "blobs" / piece.sha256
+
+
+def _folder_of(piece: Piece) -> Path:
+    return cache_folder() / f"models--{piece.reference.repo.replace('/', '--')}"
 
 
 def is_here(piece: Piece) -> bool:
@@ -75,7 +88,7 @@ def is_here(piece: Piece) -> bool:
 def named_in_cache(piece: Piece) -> Path | None:
     """The file under its own name in the library's cache, or None."""
     found = hub_library().try_to_load_from_cache(
-        piece.reference.repo, piece.path, cache_dir=cache_folder(), revision=piece.reference.revision
+        piece.reference.repo, piece.path, cache_dir=cache_folder(), revision=piece.revision
     )
     return Path(found) if isinstance(found, str) else None
 
@@ -87,23 +100,47 @@ def linked(piece: Piece, *, offline: bool) -> Path:
     if not offline:
         with contextlib.suppress(Exception):  # what stands in the way is said by the library itself, below
             _link_hard(library, piece)
+    elif named := _named_before(piece):
+        return named
     for tries_left in reversed(range(_LINK_TRIES)):
         try:
             path = library.hf_hub_download(
                 piece.reference.repo,
                 piece.path,
-                revision=piece.reference.revision,
+                revision=piece.revision,
                 cache_dir=cache_folder(),
                 endpoint=hub.endpoint(),
                 token=token.secret if token else False,
                 local_files_only=offline,
             )
+            _name_commit(piece)
             return Path(path)
         except Exception as e:  # the library's errors come from several trees
             # the first releases do not ask again on a connection that the hub has closed meanwhile
             if not tries_left or not _passes(library, e):
                 raise _trouble(piece, e) from None
     raise AssertionError("the last try returns or raises")
+
+
+def _named_before(piece: Piece) -> Path | None:
+    """The file under the name that another commit gave it: a newer one may have been listed and never brought."""
+    blob = blob_of(piece)
+    if blob is None or not blob.exists():
+        return None
+    named = (_folder_of(piece) / "snapshots").glob(f"*/{glob.escape(piece.path)}")
+    return next((path for path in sorted(named) if path.exists() and path.samefile(blob)), None)
+
+
+def _name_commit(piece: Piece) -> None:
+    """Note which commit the main branch is at, as the library does where it is asked for that: other tools look there
+    when they are offline."""
+    if piece.commit is None or piece.reference.revision is not None:
+        return
+    ref = _folder_of(piece) / "refs" / "main"
+    with contextlib.suppress(OSError):  # it spares a question later, nothing more
+        if not ref.exists() or ref.read_text() != piece.commit:
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(piece.commit)
 
 
 def _link_hard(library: Any, piece: Piece) -> None:

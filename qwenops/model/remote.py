@@ -45,7 +45,8 @@ class RemoteFile:
     """One file somewhere else. `shown` names it in messages; `gated` is what to do where the server wants a login.
 
     `content` is a digest of the whole file where a listing gave one: then a kept header needs no question whether it
-    is still true. `size_bytes` is the listing's, and the server's must be the same.
+    is still true. `size_bytes` is the listing's, and the server's must be the same. `kept_under` is the address under
+    which its header is kept where that is another one than `url`.
     """
 
     url: str
@@ -56,6 +57,7 @@ class RemoteFile:
     token: Token | None = field(default=None, repr=False)
     gated: tuple[str, ...] = ()
     first_bytes: int = FIRST_BYTES
+    kept_under: str = ""
 
     @property
     def path_shown(self) -> Path:
@@ -76,7 +78,7 @@ def read_remote_header(
     what cannot be, BadInput for a wrong address or an answer that contradicts itself, PartMissing where the server is
     out of reach or wants a login, or `offline` forbids to ask it.
     """
-    kept = header_cache.find(file.url)
+    kept = header_cache.find(file.kept_under or file.url)
     if kept and (offline or (file.content is not None and kept.validator == file.content)):
         if header := _kept_header(kept, file):
             return header, kept.path
@@ -94,7 +96,7 @@ def read_remote_header(
                 return header, kept.path
             wire.start_over()
         header, data = _read(file, wire, vocabulary)
-    return header, header_cache.keep(file.url, file.name, wire.validator, data, header)
+    return header, header_cache.keep(file.kept_under or file.url, file.name, wire.validator, data, header)
 
 
 def _kept_header(kept: header_cache.Kept, file: RemoteFile) -> Header | None:

@@ -432,3 +432,37 @@ def test_shards_come_all(host: Web, cdn: Web, tmp_path: Path, monkeypatch: pytes
     brought = bring(read_one("hf:maker/shards:Q8_0"))
     assert [p.name[-19:] for p in brought.model.shards] == ["-00001-of-00002.gguf"[-19:], "-00002-of-00002.gguf"[-19:]]
     assert all(p.exists() for p in brought.model.shards)
+
+
+def pushed(small_hub: Web, cdn: Web, files: dict[str, Path], tmp_path: Path) -> None:
+    """Another file under the same name, as a push makes it; the earlier commit stays."""
+    newer = tmp_path / "newer.gguf"
+    newer.write_bytes(files["Small-Q8_0.gguf"].read_bytes()[:-64] + os.urandom(64))
+    small_hub.repository(REPO, {**files, "Small-Q8_0.gguf": newer}, cdn, true_digests=True, commit="1" * 40)
+
+
+def test_what_was_listed_is_brought_whatever_is_pushed_meanwhile(
+    small_hub: Web, cdn: Web, files: dict[str, Path], tmp_path: Path
+) -> None:
+    model = model_of()
+    pieces = pieces_of(model)
+    pushed(small_hub, cdn, files, tmp_path)
+    brought = bring(model, pieces=pieces)
+    assert digest(brought.model.path) == digest(files["Small-Q8_0.gguf"])
+    assert brought.model.path.parent.name == "0" * 40
+    refs = brought.model.path.parents[2] / "refs" / "main"
+    assert refs.read_text() == "0" * 40
+    newer = bring(model_of())
+    assert newer.model.path.parent.name == refs.read_text() == "1" * 40
+    assert digest(newer.model.path) != digest(files["Small-Q8_0.gguf"])
+
+
+def test_offline_takes_a_file_that_an_earlier_commit_brought(
+    small_hub: Web, cdn: Web, files: dict[str, Path], tmp_path: Path
+) -> None:
+    before = bring(model_of("F16")).model.path
+    pushed(small_hub, cdn, files, tmp_path)
+    model_of("F16")  # lists the newer commit, which has the same file
+    asked = len(small_hub.requests)
+    assert bring(read_one(f"hf:{REPO}:F16", offline=True), offline=True).model.path == before
+    assert len(small_hub.requests) == asked

@@ -75,8 +75,10 @@ def test_the_official_client_sees_the_same_files_at_the_same_addresses(hub: Web,
     script = f"""
 import json
 from huggingface_hub import HfApi, hf_hub_url
-found = HfApi().model_info({REPO!r}, files_metadata=True).siblings
-print(json.dumps([(s.rfilename, s.size, "sha256 " + s.lfs.sha256, hf_hub_url({REPO!r}, s.rfilename)) for s in found]))
+info = HfApi().model_info({REPO!r}, files_metadata=True)
+url = lambda name: hf_hub_url({REPO!r}, name, revision=info.sha)
+rows = [(s.rfilename, s.size, "sha256 " + s.lfs.sha256, url(s.rfilename)) for s in info.siblings]
+print(json.dumps(rows))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert [tuple(row) for row in json.loads(done.stdout.splitlines()[-1])] == ours

@@ -70,9 +70,12 @@ class Web:
         self.pages[path] = (status, {"Location": to}, b"")
         return self.url + path
 
-    def repository(self, repo: str, files: dict[str, Path], cdn: Web, *, true_digests: bool = False) -> None:
-        """A hub's repository: its listing, and each file as a redirect to the content network.
+    def repository(
+        self, repo: str, files: dict[str, Path], cdn: Web, *, true_digests: bool = False, commit: str = "0" * 40
+    ) -> None:
+        """A hub's repository at one commit: its listing, and each file as a redirect to the content network.
 
+        What earlier commits had stays there, as on the hub.
         Without `true_digests` the digests are made up, which is quicker for large files that nobody takes whole.
         """
         siblings = []
@@ -82,12 +85,13 @@ class Web:
             digest = hashlib.sha256(seed).hexdigest()
             lfs = {"sha256": digest, "size": size, "pointerSize": 135}
             siblings.append({"rfilename": name, "size": size, "blobId": digest[:40], "lfs": lfs})
-            path, to = f"/{repo}/resolve/main/{name}", cdn.file(f"/blobs/{digest}", file) + "?X-Signature=secret"
-            self.redirect(path, to)
-            linked = {"X-Repo-Commit": "0" * 40, "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(size)}
-            self.pages[path] = (302, {"Location": to, **linked}, b"")
-        listing = {"id": repo, "modelId": repo, "sha": "0" * 40, "siblings": siblings, "private": False}
-        self.json(f"/api/models/{repo}", listing)
+            to = cdn.file(f"/blobs/{digest}", file) + "?X-Signature=secret"
+            linked = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(size)}
+            for revision in ("main", commit):
+                self.pages[f"/{repo}/resolve/{revision}/{name}"] = (302, {"Location": to, **linked}, b"")
+        listing = {"id": repo, "modelId": repo, "sha": commit, "siblings": siblings, "private": False}
+        for at in ("", f"/revision/{commit}"):
+            self.json(f"/api/models/{repo}{at}", listing)
 
     def registry(self, name: str, tag: str, layers: dict[str, Path], cdn: Web, *, config: Path | None = None) -> None:
         """A registry's model: its manifest, and each blob as a redirect to the content network.
