@@ -33,6 +33,8 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.list": ("models", "list_view"),
     "qwenops.show": ("models", "show_view"),
     "qwenops.remove": ("models", "remove_view"),
+    "qwenops.export": ("lockfile", "export_view"),
+    "qwenops.import": ("lockfile", "import_view"),
     "qwenops.gc": ("gc", "gc_view"),
     "qwenops.verify": ("verify", "verify_view"),
     "qwenops.try": ("trying", "try_view"),
