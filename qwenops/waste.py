@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["link", "half-written", "ghost", "header", "probe", "part", "modelfile", "script", "download"]
+Kind = Literal["link", "half-written", "ghost", "header", "probe", "part", "modelfile", "script", "download", "quality"]
 
 
 @dataclass(frozen=True)

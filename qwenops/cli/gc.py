@@ -19,7 +19,7 @@ from qwenops.result import Result
     show_default=True,
     type=click.IntRange(0, 36500),
     metavar="DAYS",
-    help="Headers and listings go when they were not read for so long.",
+    help="Headers, listings and kept references go when unused for so long.",
 )
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @returns_result

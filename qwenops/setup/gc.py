@@ -106,12 +106,25 @@ def _caches(older_than_s: float) -> Iterator[Waste]:
     for server, answers in probe_cache.of_gone_servers().items():
         why = f"{len(answers)} answer{'s' * (len(answers) > 1)} of {server}, which is gone or was replaced"
         yield Waste("probe", probe_cache.folder(), why, answers, partial(unlink_all, answers))
+    for kept in sorted((paths.cache_dir() / "quality").glob("*")):
+        if idle_seconds(kept) > older_than_s:
+            why = (
+                f"what a reference said of a text, kept by bench quality and not added to for {age(idle_seconds(kept))}"
+            )
+            yield Waste("quality", kept, why, files_below(kept), partial(_take_folder, kept, partial(_is_unread, kept)))
     for prepared in sorted((paths.cache_dir() / "register").glob("*")):
         files = files_below(prepared)
         idle_s = idle_seconds(prepared)
         if idle_s > older_than_s:
             why = f"a linking by sudo that was prepared {age(idle_s)} ago"
             yield Waste("script", prepared, why, files, partial(_take_folder, prepared, lambda: True))
+
+
+def _is_unread(kept: Path) -> bool:
+    """Whether no run of bench quality reads with this reference at this moment."""
+    from qwenops.bench.quality.run import is_held
+
+    return not is_held(kept)
 
 
 def _is_free(left: Path, folder: Path) -> bool:

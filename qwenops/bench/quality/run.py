@@ -94,6 +94,17 @@ def held(reference: Reference) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a run, or the child of one that was killed, is at work in a kept reference."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0), FileLock(folder / ".child-lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 def read_reference(reference: Reference, *, on_event: OnEvent | None = None) -> Cell:
     """Read what is missing of the reference. Raises PartMissing where the disk does not hold it."""
     about = {

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from qwenops.bench.quality.text import BUILT_IN
 from scripts.parts.layout import Layout
@@ -84,6 +85,20 @@ def test_kv_types_are_variants_of_the_reference_and_everything_is_used_again(ref
     assert len(kept) == 2 * (1 + 2 * 3)  # the reference and two cells, read twice
     assert len(kept[-1]["samples"]) == 6
     assert qwenops("history").code == 0
+
+
+def test_what_was_kept_is_removed_by_gc_and_not_while_it_is_read(reference: Path) -> None:
+    assert qwenops("bench", "quality", "--reference", reference, *SMALL).code == 0
+    (kept,) = (_qwenops_home() / "cache/quality").iterdir()
+    assert not [t for t in qwenops("gc", "--dry-run", "--json").data["things"] if t["kind"] == "quality"]
+    with FileLock(kept / ".child-lock"):
+        qwenops("gc", "--older-than", 0, "--yes")
+        assert kept.exists()
+    told = qwenops("gc", "--older-than", 0, "--yes", "--json")
+    (thing,) = (t for t in told.data["things"] if t["kind"] == "quality")
+    assert (thing["taken"], thing["path"]) == (True, str(kept))
+    assert thing["frees_bytes"] > 10_000
+    assert not kept.exists()
 
 
 def test_one_word_in_an_unknown_encoding_a_short_text_and_a_lost_file_are_said_before_anything_is_read(
