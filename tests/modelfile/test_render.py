@@ -303,3 +303,15 @@ def test_no_values_no_claim() -> None:
     assert sampling("gemma3", "instruct") == Sampling({}, note=sampling("gemma3", "instruct").note)
     assert "Ollama's own defaults hold" in text
     assert "temperature" not in values(parse(text))
+
+
+@pytest.mark.parametrize(("family", "saved"), [("qwen3-vl", False), ("qwen2.5-vl", False), ("qwen3.5", True)])
+def test_says_whether_smaller_frames_of_a_video_cost_less(family: str, saved: bool) -> None:
+    text = render("video", context(family, task="video"))
+    assert ("Smaller frames cost less" in text) is saved
+    assert ("scaled up to 1024 tokens" in text) is not saved
+
+
+def test_says_that_a_schema_holds_only_once_the_thoughts_are_over() -> None:
+    assert "the schema holds for the answer alone" in render("ocr-json", context("qwen3.5", "thinking", "ocr-json"))
+    assert "the schema holds" not in render("ocr-json", context("qwen3-vl", "instruct", "ocr-json"))

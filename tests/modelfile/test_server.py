@@ -12,6 +12,7 @@ import pytest
 
 from qwenops.model.read import read_model
 from qwenops.modelfile.context import context_for
+from qwenops.modelfile.families import system_of
 from qwenops.modelfile.grammar import parse
 from qwenops.modelfile.render import render
 from qwenops.modelfile.spec import spec_of
@@ -77,6 +78,18 @@ def test_ollama_create_takes_every_task_and_says_it_back(
     assert [c.args for c in said.all("renderer")] == ([wanted.renderer] if wanted.renderer else [])
     assert [c.args for c in said.all("parser")] == ([wanted.parser] if wanted.parser else [])
     assert len(said.all("model")) == 2
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_the_makers_own_system_message_is_said_back(
+    tiny_qwen25vl: TinyModel, ollama_server: OllamaServer, parts: Layout, tmp_path: Path
+) -> None:
+    model = read_model(tiny_qwen25vl.model, tiny_qwen25vl.projector)
+    create(ollama_server, parts, "own-words", render("html", context_for(model, "html", num_ctx=16896)), tmp_path)
+    said = post(ollama_server, "/api/show", {"model": "own-words"})["system"]
+    assert said == system_of("qwen2.5-vl", "html")
+    assert "QwenVL Document Parser HTML" in said
 
 
 @pytest.mark.server
