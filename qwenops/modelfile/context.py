@@ -14,6 +14,7 @@ from qwenops.modelfile.families import (
     Prompt,
     chat_format,
     family_of,
+    has_thinkers,
     hints,
     mode_of,
     named_mode,
@@ -115,6 +116,11 @@ def context_for(
         )
     if about.mode and mode and mode != about.mode:
         raise BadInput(f"--mode {mode} contradicts the task {task}", do="leave --mode out")
+    if about.mode and not mode and mode_of(model) != about.mode and not has_thinkers(family):
+        raise BadInput(
+            f"{model.name} is not known to think before it answers, and {task} is for one that does",
+            do=("--for analysis", f"--mode {about.mode}     (if it does)"),
+        )
     mode = mode or about.mode
     if mode and own and mode != own and not switches(family):
         raise BadInput(

@@ -88,6 +88,11 @@ def switches(family: str) -> bool:
     return bool(_facts(family).get("switches"))
 
 
+def has_thinkers(family: str) -> bool:
+    """Whether models of the family that think are known to us: Ollama then has a renderer for their thoughts."""
+    return "thinking" in _facts(family).get("renderer", {})
+
+
 def chat_format(family: str, mode: Mode, *, has_chat_template: bool = True) -> ChatFormat:
     """The RENDERER and PARSER of a family in Ollama 0.32.14, or none, and why."""
     facts = _facts(family)

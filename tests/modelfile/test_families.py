@@ -166,3 +166,13 @@ def test_the_context_of_a_model() -> None:
         context_for(unnamed, "thinking", num_ctx=32768, mode="instruct")
     blind = context_for(replace(given, projector=None), "ocr", num_ctx=20480, images=2, image_tokens=4096)
     assert (blind.images, blind.image_tokens, blind.prompts, blind.hints) == (0, 0, (), ())
+
+
+def test_a_model_that_is_not_known_to_think_is_not_set_up_to() -> None:
+    silent = model("qwen2vl", "Qwen2.5 VL 7B", projector="qwen2.5vl_merger")
+    with pytest.raises(BadInput, match="not known to think") as refused:
+        context_for(silent, "thinking", num_ctx=32768)
+    assert "--mode thinking" in refused.value.do[1]
+    assert context_for(silent, "thinking", num_ctx=32768, mode="thinking").mode == "thinking"
+    assert context_for(model("qwen35", "Qwen3.5 9B"), "thinking", num_ctx=32768).mode == "thinking"
+    assert context_for(model("qwen3vl", "Qwen3 VL 8B Thinking"), "thinking", num_ctx=32768).mode == "thinking"

@@ -60,6 +60,7 @@ def test_ollama_create_takes_every_task_and_says_it_back(
         num_batch=256,
         images=about.images,
         image_tokens=about.image_tokens,
+        mode=about.mode,
         system=SYSTEM,
     )
     text = render(task, context)
