@@ -33,6 +33,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.list": ("models", "list_view"),
     "qwenops.show": ("models", "show_view"),
     "qwenops.remove": ("models", "remove_view"),
+    "qwenops.diff": ("diff", "diff_view"),
     "qwenops.export": ("lockfile", "export_view"),
     "qwenops.import": ("lockfile", "import_view"),
     "qwenops.gc": ("gc", "gc_view"),

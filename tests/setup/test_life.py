@@ -59,3 +59,24 @@ def test_list_and_show_say_what_was_planned_and_what_is_stale(env: Mapping[str, 
     assert qwenops("remove", "eyes", env=env).code == 0
     with history.open(Path(env["QWENOPS_HOME"]) / "data" / "history.sqlite3") as kept:
         assert [row.name for row in kept.recipes()] == ["twin:latest"]
+
+
+def test_diff_says_what_two_models_differ_in(env: Mapping[str, str], tiny_qwen3vl: TinyModel) -> None:
+    up(env, tiny_qwen3vl, "one", "--no-load")
+    up(env, tiny_qwen3vl, "two", "--no-load")
+    same = qwenops("diff", "one", "two", env=env)
+    assert same.code == 0, same.err
+    assert "are the same but for their names" in same.out
+    longer = ("--ctx", 8192, "--name", "three", "--no-load", "--system", "Be brief.")
+    done = qwenops("up", tiny_qwen3vl.model, *longer, env=env)
+    assert done.code == 0, done.err
+    answer = qwenops("diff", "one", "three", "--json", env=env)
+    assert answer.code == 1
+    rows = {r["what"]: r for r in answer.data["rows"]}
+    assert (rows["num_ctx"]["first"], rows["num_ctx"]["second"]) == (4096, 8192)
+    assert rows["system"]["second"] == "Be brief."
+    assert rows["file 1"]["same"]
+    assert rows["host kv"]["second"] == 2 * rows["host kv"]["first"]
+    assert "num_ctx" in qwenops("diff", "one", "three", env=env).out
+    against = qwenops("diff", "one", Path(env["QWENOPS_HOME"]) / "data/modelfiles/three.Modelfile", "--json", env=env)
+    assert {r["what"] for r in against.data["rows"] if not r["same"]} >= {"num_ctx", "system"}
