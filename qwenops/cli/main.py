@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("list_", "List the models in the store, and whether their files are still true."),
     "show": ("show", "Show one model: settings, files, links."),
     "remove": ("remove", "Remove models from Ollama; your own files stay."),
+    "update": ("update", "Plan registered models again: for a new card, runtime, file or task."),
     "diff": ("diff", "What two models or Modelfiles differ in: files, settings, memory."),
     "export": ("export", "Write a model down as a lock file, from which another machine gets the same one."),
     "import": ("import_", "Make the model of a lock file: the same files under the same settings."),

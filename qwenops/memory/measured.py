@@ -103,6 +103,8 @@ def _need_of(row: LoadRow, model: Model, settings: LoadSettings, devices: Sequen
     try:
         by_name = {d["name"]: d for d in measured["devices"]}
         layers = Layers(**measured["layers"])
+        if not devices:  # a load's log counts layers as offloaded to the CPU too
+            layers = Layers(0, layers.total)
         host = HostNeed(**measured["host"])
         if len(by_name) != len(devices):
             return None

@@ -141,6 +141,17 @@ def check_result(path: Path) -> Result:
     return Result("qwenops.check/1", data, exit_code=1 if errors else 0)
 
 
+def kept_modelfile(name: str) -> Path:
+    """Where the Modelfile of a name is kept: one place for every spelling of the name."""
+    import re
+
+    from qwenops.paths import data_dir
+    from qwenops.runtime.names import checked_name
+
+    short = checked_name(name).short.removesuffix(":latest")
+    return data_dir() / "modelfiles" / f"{re.sub(r'[/:]', '-', short)}.Modelfile"
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file in one step: the old one stays whole until the new one is."""
     import os

@@ -15,7 +15,6 @@ from qwenops.history import History
 from qwenops.machine.types import Machine
 from qwenops.ollama.in_place import look_at_blobs, touched_by_server
 from qwenops.ollama.types import Progress, silent
-from qwenops.paths import data_dir
 from qwenops.plan.types import Judged, Plan
 from qwenops.result import Result
 from qwenops.runtime.names import checked_name
@@ -25,7 +24,7 @@ from qwenops.setup.answers import make_plan, plan_as_result, runtime_entry
 from qwenops.setup.bring import as_downloaded, bring_chosen, foresee, pieces_away, would_bring
 from qwenops.setup.given import Given, must_be_in_reach
 from qwenops.setup.join import is_split, join_chosen, joined_before, refuse_split, target_of
-from qwenops.setup.modelfiles import base_of, inherited_notes, modelfile_text, write_whole
+from qwenops.setup.modelfiles import base_of, inherited_notes, kept_modelfile, modelfile_text, write_whole
 from qwenops.setup.pull import in_library, is_pulled, pull_chosen
 from qwenops.setup.recipe import keep, recipe_of
 from qwenops.setup.registering import registered_entry
@@ -147,7 +146,7 @@ class _Story:
         self.made, self.machine, self.runtime, self.chosen = made, machine, runtime, chosen
         self.name, self.text, self.options, self.brought = name, text, options, brought
         self.asked = asked
-        self.modelfile = data_dir() / "modelfiles" / f"{re.sub(r'[/:]', '-', name)}.Modelfile"
+        self.modelfile = kept_modelfile(name)
         self.registered: dict[str, Any] | None = None
         self.verified: dict[str, Any] | None = None
         self.sight: dict[str, Any] | None = None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from qwenops import history
+from scripts.parts.layout import Layout
 from tests.support.cli import qwenops
 from tests.support.server import OllamaServer
 from tests.support.tiny import TinyModel
@@ -59,6 +64,90 @@ def test_list_and_show_say_what_was_planned_and_what_is_stale(env: Mapping[str, 
     assert qwenops("remove", "eyes", env=env).code == 0
     with history.open(Path(env["QWENOPS_HOME"]) / "data" / "history.sqlite3") as kept:
         assert [row.name for row in kept.recipes()] == ["twin:latest"]
+
+
+def test_update_says_what_would_change_asks_and_does_it(env: Mapping[str, str], tiny_qwen3vl: TinyModel) -> None:
+    up(env, tiny_qwen3vl, "eyes", "--images", 1)
+    nothing = qwenops("update", env=env)
+    assert nothing.code == 0, nothing.err
+    assert "eyes:latest  is as it would be planned now" in nothing.out
+
+    as_made_long_ago(env, "eyes:latest")
+    look = qwenops("update", "--dry-run", "--json", env=env)
+    (model,) = look.data["models"]
+    assert model["stale"] == ["made under Ollama 0.30.0, now 0.32.14"]
+    assert (model["needed"], model["done"]) == (True, None)
+    unasked = qwenops("update", "eyes", env=env)
+    assert unasked.code == 2
+    assert "--yes" in unasked.err
+
+    other = qwenops("update", "eyes", "--for", "analysis", "--yes", "--json", env=env)
+    assert other.code == 0, other.err
+    (model,) = other.data["models"]
+    assert {"what": "task", "before": "chat", "after": "analysis"} in model["changes"]
+    assert model["done"]["ok"]
+    listed = qwenops("list", "--json", env=env).data["models"]
+    assert [(m["plan"]["task"], m["plan"]["stale"]) for m in listed] == [("analysis", [])]
+    shown = qwenops("show", "eyes", "--json", env=env).data
+    assert shown["parameters"]["num_predict"] > 0, "the task ends its answers"
+    assert qwenops("update", "eyes", "--json", env=env).data["models"][0]["needed"] is False
+
+
+def test_what_an_update_replaced_comes_back_by_the_command_it_names(
+    env: Mapping[str, str], tiny_qwen3vl: TinyModel
+) -> None:
+    up(env, tiny_qwen3vl, "eyes", "--images", 1, "--no-load")
+    before = qwenops("show", "eyes", "--json", env=env).data["parameters"]
+    done = qwenops("update", "eyes", "--for", "ocr", "--yes", "--no-load", "--json", env=env)
+    undo = done.data["models"][0]["done"]["undo"]
+    assert qwenops("show", "eyes", "--json", env=env).data["parameters"] != before
+    back = qwenops(*shlex.split(undo)[1:], env=env)
+    assert back.code == 0, back.err
+    assert qwenops("show", "eyes", "--json", env=env).data["parameters"] == before
+
+
+def test_a_model_of_another_tool_is_planned_on_its_own_files(
+    env: Mapping[str, str], tiny_qwen3vl: TinyModel, tmp_path: Path, parts: Layout
+) -> None:
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text(f"FROM {tiny_qwen3vl.model}\nFROM {tiny_qwen3vl.projector}\n")
+    made = subprocess.run(
+        [parts.ollama, "create", "foreign", "-f", modelfile], env={**os.environ, **env}, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    unknown = qwenops("update", "foreign", env=env)
+    assert unknown.code == 2
+    assert "qwenops update foreign:latest --for ocr" in unknown.err
+    blobs = sorted(p.name for p in (Path(env["OLLAMA_MODELS"]) / "blobs").iterdir() if p.stat().st_size > 2**20)
+    done = qwenops("update", "foreign", "--for", "ocr", "--yes", "--no-load", "--json", env=env)
+    assert done.code == 0, done.err
+    parameters = qwenops("show", "foreign", "--json", env=env).data["parameters"]
+    assert parameters["num_ctx"] > 4098, "room for a picture of full size"
+    after = sorted(p.name for p in (Path(env["OLLAMA_MODELS"]) / "blobs").iterdir() if p.stat().st_size > 2**20)
+    assert after == blobs, "on the files that were there"
+    assert qwenops("list", "--json", env=env).data["models"][0]["plan"]["task"] == "ocr"
+
+
+def test_an_update_of_what_is_not_there_names_what_is(env: Mapping[str, str], tiny_qwen3vl: TinyModel) -> None:
+    assert qwenops("update", env=env).code == 2
+    up(env, tiny_qwen3vl, "eyes", "--no-load")
+    wrong = qwenops("update", "eyse", "--for", "ocr", env=env)
+    assert wrong.code == 2
+    assert "There is no model eyse:latest" in wrong.err
+
+
+def test_a_model_whose_file_is_gone_keeps_what_it_has(
+    env: Mapping[str, str], tiny_qwen3vl: TinyModel, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.gguf"
+    shutil.copy(tiny_qwen3vl.model, own)
+    assert qwenops("up", own, "--ctx", 4096, "--name", "lost", "--no-load", env=env).code == 0
+    own.unlink()
+    before = qwenops("show", "lost", "--json", env=env).data["parameters"]
+    answer = qwenops("update", "lost", "--for", "ocr", "--yes", "--json", env=env)
+    assert answer.code != 0
+    assert str(own) in answer.data["models"][0]["fault"]
+    assert qwenops("show", "lost", "--json", env=env).data["parameters"] == before
 
 
 def test_diff_says_what_two_models_differ_in(env: Mapping[str, str], tiny_qwen3vl: TinyModel) -> None:
