@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qwenops.setup.findings import Check, Finding, Patient
+from qwenops.setup.recipe import known_recipes, stale
 from qwenops.setup.registered import RegisteredModel, load_settings, registered_models
 from qwenops.units import human
 
@@ -37,7 +38,7 @@ def context_for_images(patient: Patient) -> Iterator[Finding]:
             expected=f"at least 8192 for {names}",
             observed=f"{num_ctx} ({read_from})",
             evidence="the model's parameters in the store",
-            do=(f"qwenops up {first.model.path} --for ocr",),
+            do=tuple(f"qwenops update {one.name} --for ocr" for one, _ in small),
         )
 
 
@@ -55,6 +56,7 @@ def spills(patient: Patient) -> Iterator[Finding]:
         return
     with history.open() as kept:
         learned = learn(kept, runtime)
+    planned = known_recipes(runtime)
     for one in registered_models(runtime):
         if "num_gpu" in one.params:
             continue
@@ -85,7 +87,7 @@ def spills(patient: Patient) -> Iterator[Finding]:
                 expected=f"{human(need.total_device_bytes)} on the device, all {need.layers.total} layers",
                 observed="no num_gpu in its parameters",
                 evidence="formula over its header, and Ollama's own fit target",
-                do=(f"qwenops up {one.model.path} --name {one.name}",),
+                do=(f"qwenops update {one.name}" + ("" if one.name in planned else " --for chat"),),
             )
 
 
@@ -102,6 +104,26 @@ def loaded_on_cpu(patient: Patient) -> Iterator[Finding]:
                 observed="size_vram 0",
                 evidence=f"{runtime.url}/api/ps",
                 do=(f"qwenops verify {loaded.name}",),
+            )
+
+
+def stale_plans(patient: Patient) -> Iterator[Finding]:
+    """Models whose plan was made for another card, driver or Ollama."""
+    from qwenops.ollama.models import list_models
+
+    recipes = known_recipes(patient.runtime)
+    there = {model.name for model in list_models(patient.runtime)} if recipes else set()
+    for name in sorted(recipes.keys() & there):
+        reasons = stale(recipes[name], patient.machine, patient.runtime)
+        if reasons:
+            yield Finding(
+                "advice",
+                "plan-stale",
+                f"the plan of {name} is stale",
+                expected="made for this machine and this Ollama",
+                observed="; ".join(reasons),
+                evidence="what was kept when it was made",
+                do=(f"qwenops update {name}",),
             )
 
 
@@ -142,4 +164,4 @@ def changed_files(patient: Patient) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Check, ...] = (context_for_images, spills, loaded_on_cpu, changed_files)
+CHECKS: tuple[Check, ...] = (context_for_images, spills, loaded_on_cpu, stale_plans, changed_files)

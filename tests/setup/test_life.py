@@ -169,3 +169,24 @@ def test_diff_says_what_two_models_differ_in(env: Mapping[str, str], tiny_qwen3v
     assert "num_ctx" in qwenops("diff", "one", "three", env=env).out
     against = qwenops("diff", "one", Path(env["QWENOPS_HOME"]) / "data/modelfiles/three.Modelfile", "--json", env=env)
     assert {r["what"] for r in against.data["rows"] if not r["same"]} >= {"num_ctx", "system"}
+
+
+def test_the_doctor_names_the_command_that_mends_a_small_context_and_a_stale_plan(
+    env: Mapping[str, str], tiny_qwen3vl: TinyModel, tmp_path: Path, parts: Layout
+) -> None:
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text(f"FROM {tiny_qwen3vl.model}\nFROM {tiny_qwen3vl.projector}\n")
+    made = subprocess.run(
+        [parts.ollama, "create", "foreign", "-f", modelfile], env={**os.environ, **env}, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    up(env, tiny_qwen3vl, "eyes", "--ctx", 8192, "--no-load")
+    as_made_long_ago(env, "eyes:latest")
+    findings = {f["code"]: f for f in qwenops("doctor", "--json", env=env).data["findings"]}
+    assert findings["context-too-small"]["do"] == ["qwenops update foreign:latest --for ocr"]
+    assert findings["plan-stale"]["do"] == ["qwenops update eyes:latest"]
+    assert findings["plan-stale"]["observed"] == "made under Ollama 0.30.0, now 0.32.14"
+    mended = qwenops(*findings["context-too-small"]["do"][0].split()[1:], "--yes", "--no-load", env=env)
+    assert mended.code == 0, mended.err
+    left = {f["code"] for f in qwenops("doctor", "--json", env=env).data["findings"]}
+    assert "context-too-small" not in left
