@@ -14,7 +14,7 @@ from qwenops.memory import tensor as tf
 from qwenops.memory.allocator import Heap
 from qwenops.memory.backends import Backend, backend_of
 from qwenops.memory.closed_form import closed_form
-from qwenops.memory.kv import cells_per_sequence, layer_cells, micro_batch
+from qwenops.memory.kv import cells_per_stream, layer_cells, micro_batch
 from qwenops.memory.overhead import overhead_bytes
 from qwenops.memory.placement import place
 from qwenops.memory.scheduler import Scheduler
@@ -122,7 +122,7 @@ class TestCache:
     )
     def test_cells_are_padded_and_the_batch_is_not(self, num_ctx: int, parallel: int, cells: int, batch: int) -> None:
         settings = LoadSettings(num_ctx=num_ctx, parallel=parallel)
-        assert cells_per_sequence(settings) == cells
+        assert cells_per_stream(settings) == cells
         assert micro_batch(settings) == batch
 
     def test_a_sliding_window_keeps_its_width_and_one_batch(self) -> None:
