@@ -85,7 +85,9 @@ def read_lock(path: Path) -> Lock:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}", do="qwenops export NAME writes one") from None
     try:
-        return _lock(json.loads(text))
+        lock = _lock(json.loads(text))
+        lock.as_text().encode()  # half a surrogate pair is JSON and no text
+        return lock
     except (ValueError, RecursionError) as error:
         raise BadInput(
             f"{path} is no lock file that can be used: {error}", do="qwenops export NAME writes one"

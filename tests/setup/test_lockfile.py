@@ -101,3 +101,12 @@ def test_what_is_no_lock_at_all_is_refused(tmp_path: Path, content: bytes) -> No
         read_lock(tmp_path)
     with pytest.raises(BadInput):
         read_lock(tmp_path / "nothing")
+
+
+def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    file = LockedFile("model", "a.gguf", "a" * 64, 9)
+    path = tmp_path / "half.lock.json"
+    text = Lock("eyes", "TASK", (file,), "FROM a.gguf\n", {}, {}).as_text()
+    path.write_text(text.replace("TASK", "\\ud800"))
+    with pytest.raises(BadInput, match="surrogates not allowed"):
+        read_lock(path)
