@@ -46,6 +46,7 @@ def import_result(
     one is nowhere to be had.
     """
     from qwenops.machine.detect import detect
+    from qwenops.ollama.judge import refuse_foreign, what_is_there
     from qwenops.runtime.discover import discover
     from qwenops.runtime.names import checked_name
     from qwenops.runtime.silence import server_down
@@ -56,6 +57,8 @@ def import_result(
     if options.load and not options.dry_run and not runtime.reachable:
         down = server_down(runtime)
         raise ServerDown(down.message, do=(*down.do, "or add --no-load to register into the store alone"))
+    if runtime.store is not None:
+        refuse_foreign(what_is_there(runtime.store, checked_name(name)), runtime.store, replace=options.replace)
     here = {f.name: found for f in lock.files if (found := _found(f, runtime, options.folder, progress))}
     away = [f for f in lock.files if f.name not in here]
     pieces = {f.name: _piece(f, offline=options.offline) for f in away}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,25 @@ def test_what_does_not_fit_is_said_before_anything_is_fetched(
     assert "qwenops up hf:maker/giant-GGUF --for ocr" in answer.out
     assert cdn.sent_bytes < 64 * 2**20 < size, "its header alone was read"
     assert not (Path(env["HF_HOME"]) / "hub").exists()
+
+
+def test_a_model_of_that_name_that_is_not_ours_is_kept_and_nothing_is_fetched(
+    machine: Machine, cdn: Web, tiny_qwen35: TinyModel, tmp_path: Path
+) -> None:
+    lock = exported(machine("first"), tmp_path)
+    second = machine("second")
+    theirs = tmp_path / "Modelfile"
+    theirs.write_text(f"FROM {tiny_qwen35.model}\n")
+    assert qwenops("register", "eyes", "-f", theirs, "--no-check", env=second).code == 0
+    shutil.rmtree(Path(second["QWENOPS_HOME"]) / "data")  # as if another tool had made it
+    sent = cdn.sent_bytes
+    for more in ((), ("--dry-run",)):
+        refused = qwenops("import", lock, *more, env=second)
+        assert refused.code != 0
+        assert "--replace" in refused.err
+    assert cdn.sent_bytes == sent
+    done = qwenops("import", lock, "--replace", "--no-load", env=second)
+    assert done.code == 0, done.err
 
 
 def test_wrong_use_is_named(machine: Machine, tmp_path: Path) -> None:
