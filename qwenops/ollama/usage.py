@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any
 
 from qwenops.machine.twins import twin_of
 from qwenops.machine.types import Device
+from qwenops.runtime.process import family_of
 from qwenops.runtime.types import Runtime
 from qwenops.units import MIB, human
 
@@ -93,7 +93,7 @@ def usage_of_load(
 ) -> tuple[Usage, ...]:
     """Every device that was seen before and after; `evicted` models left meanwhile, `server` is Ollama's process."""
     (then, moved_then), (now, moved_now) = before, after
-    ours = _family(server)
+    ours = family_of(server)
     found = []
     for name, device in now.items():
         if name not in then:
@@ -127,17 +127,6 @@ def _others(then: Device, now: Device, ours: frozenset[int]) -> str:
     if len(new) == len(foreign) == 1 and foreign[0].name == _HIDDEN:
         return ""
     return f"{foreign[0].name} ({foreign[0].pid}) came during the load" if foreign else ""
-
-
-def _family(server: int | None) -> frozenset[int]:
-    """Ollama's process and its children, as far as they can be seen."""
-    if server is None:
-        return frozenset()
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        return frozenset({server, *(child.pid for child in psutil.Process(server).children(recursive=True))})
-    return frozenset({server})
 
 
 def _as_the_runtime_has_it(device: Device, runtime: Runtime) -> Device:

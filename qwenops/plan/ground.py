@@ -10,8 +10,9 @@ from qwenops.errors import BadInput
 from qwenops.machine.twins import twin_of
 from qwenops.machine.types import Device, Host, Machine
 from qwenops.memory.types import KV_TYPES, KVType
+from qwenops.plan.idle import held_by_idle_models
 from qwenops.runtime.flags import image_cap
-from qwenops.units import human
+from qwenops.units import MIB, human
 
 if TYPE_CHECKING:
     from qwenops.runtime.types import Runtime
@@ -84,16 +85,21 @@ def _with_driver_facts(listed: tuple[Device, ...], seen: tuple[Device, ...]) -> 
 def _count_idle_models(
     devices: tuple[Device, ...], runtime: Runtime | None
 ) -> tuple[tuple[Device, ...], int, tuple[str, ...]]:
-    held = sum(m.size_vram_bytes for m in runtime.loaded) if runtime else 0
-    if not held or len(devices) != 1:
+    if runtime is None or not runtime.loaded:
         return devices, 0, ()
-    device = devices[0]
-    back = min(held, device.total_bytes - device.free_bytes)
-    if back <= 0:
-        return devices, 0, ()
-    names = ", ".join(m.name for m in runtime.loaded) if runtime else ""
-    note = f"{human(back)} held by Ollama's own {names} count as free: Ollama evicts idle models"
-    return (replace(device, free_bytes=device.free_bytes + back),), back, (note,)
+    back = held_by_idle_models(devices, runtime)
+    names = ", ".join(m.name for m in runtime.loaded)
+    notes = []
+    if sum(back):
+        notes.append(f"{human(sum(back))} held by Ollama's own {names} count as free: Ollama evicts idle models")
+    rest = sum(m.size_vram_bytes for m in runtime.loaded) - sum(back)
+    if len(devices) > 1 and rest > MIB:
+        notes.append(
+            f"{human(rest)} more of {names} count as taken, since nobody says on which device they lie: "
+            "ollama stop frees them"
+        )
+    freed = tuple(replace(d, free_bytes=d.free_bytes + more) for d, more in zip(devices, back, strict=True))
+    return freed, sum(back), tuple(notes)
 
 
 def _kv_type(runtime: Runtime | None) -> KVType:

@@ -122,6 +122,17 @@ def _port_of(process: ServerProcess) -> int | None:
     return parse_host(process.environment.get("OLLAMA_HOST", "")).port_number
 
 
+def family_of(pid: int | None) -> frozenset[int]:
+    """A process and its children, as far as they can be seen; none of no process."""
+    if pid is None:
+        return frozenset()
+    import psutil
+
+    with suppress(psutil.Error):
+        return frozenset({pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))})
+    return frozenset({pid})
+
+
 def _read(process: Any, *, listens: bool) -> ServerProcess:
     import psutil
 
