@@ -15,9 +15,9 @@ from qwenops.errors import BadInput
 
 N_CPU_MOE, CPU_MOE = "LLAMA_ARG_N_CPU_MOE", "LLAMA_ARG_CPU_MOE"
 TENSOR_SPLIT, SPLIT_MODE, MAIN_GPU = "LLAMA_ARG_TENSOR_SPLIT", "LLAMA_ARG_SPLIT_MODE", "LLAMA_ARG_MAIN_GPU"
-KV_UNIFIED = "LLAMA_ARG_KV_UNIFIED"
+KV_UNIFIED, NO_KV_UNIFIED = "LLAMA_ARG_KV_UNIFIED", "LLAMA_ARG_NO_KV_UNIFIED"
 # What the variables here stand for is said by flags when a load is asked about: these must not say it again.
-SAID_BY_FLAGS = (N_CPU_MOE, CPU_MOE, TENSOR_SPLIT, SPLIT_MODE, MAIN_GPU, KV_UNIFIED)
+SAID_BY_FLAGS = (N_CPU_MOE, CPU_MOE, TENSOR_SPLIT, SPLIT_MODE, MAIN_GPU, KV_UNIFIED, NO_KV_UNIFIED)
 # They move weights or caches as well, and only the runtime itself knows how.
 _NOT_FOLLOWED = (
     "LLAMA_ARG_OVERRIDE_TENSOR",
@@ -29,6 +29,7 @@ _NOT_FOLLOWED = (
     "LLAMA_ARG_NO_HOST",
 )
 _TRUTHY = frozenset({"on", "enabled", "true", "1"})
+_FALSY = frozenset({"off", "disabled", "false", "0"})
 _INTEGER = re.compile(r"\s*([+-]?\d+)")
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 
@@ -58,7 +59,7 @@ def offload_in_force(environment: Mapping[str, str]) -> Offload:
         n_cpu_moe=_experts_on_host(environment),
         tensor_split=parse_split(environment[TENSOR_SPLIT], TENSOR_SPLIT) if TENSOR_SPLIT in environment else (),
         main_gpu=_integer(environment, MAIN_GPU) if alone else None,
-        kv_unified=environment.get(KV_UNIFIED, "") in _TRUTHY,
+        kv_unified=_one_cache(environment),
         not_followed=(
             *other_modes,
             *(name for name in environment if name in _NOT_FOLLOWED or name.startswith("LLAMA_ARG_SPEC_")),
@@ -85,6 +86,19 @@ def parse_split(text: str, name: str) -> tuple[float, ...]:
     if len(values) != len(shares) or min(values) < 0:
         raise BadInput(f"{name} {text!r} is not a list of the devices' shares", do=f"{name} 3,1 for three quarters")
     return values if any(values) else ()
+
+
+def _one_cache(environment: Mapping[str, str]) -> bool:
+    """Whether sequences share a cache; the variable that denies it wins, whatever it says."""
+    said = environment.get(KV_UNIFIED)
+    if NO_KV_UNIFIED in environment or said is None:
+        return False
+    if said not in _TRUTHY | _FALSY:
+        raise BadInput(
+            f"{KV_UNIFIED}={said!r} is neither on nor off: llama-server does not start with it",
+            do=f"give {KV_UNIFIED} 1 or 0 in the server's environment",
+        )
+    return said in _TRUTHY
 
 
 def _experts_on_host(environment: Mapping[str, str]) -> int | Literal["all"]:

@@ -26,6 +26,7 @@ from qwenops.runtime.offload import Offload, offload_flags, offload_in_force, pa
         ({"LLAMA_ARG_MAIN_GPU": "1"}, Offload()),
         ({"LLAMA_ARG_KV_UNIFIED": "1"}, Offload(kv_unified=True)),
         ({"LLAMA_ARG_KV_UNIFIED": "0"}, Offload()),
+        ({"LLAMA_ARG_KV_UNIFIED": "1", "LLAMA_ARG_NO_KV_UNIFIED": "0"}, Offload()),
         ({"LLAMA_ARG_SPLIT_MODE": "row"}, Offload(not_followed=("LLAMA_ARG_SPLIT_MODE",))),
         ({"LLAMA_ARG_OVERRIDE_TENSOR": "exps=CPU"}, Offload(not_followed=("LLAMA_ARG_OVERRIDE_TENSOR",))),
     ],
@@ -40,6 +41,7 @@ def test_the_environment_says_where_weights_go(environment: dict[str, str], in_f
         ({"LLAMA_ARG_N_CPU_MOE": "-1"}, "below 0"),
         ({"LLAMA_ARG_N_CPU_MOE": "many"}, "no number"),
         ({"LLAMA_ARG_TENSOR_SPLIT": "3,x"}, "not a list"),
+        ({"LLAMA_ARG_KV_UNIFIED": "yes"}, "neither on nor off"),
         ({"LLAMA_ARG_TENSOR_SPLIT": "3,-1"}, "not a list"),
     ],
 )
