@@ -7,6 +7,7 @@ CI=true it fails instead, so that nothing is silently left out.
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from tests.support import tiny
 from tests.support.parts import in_ci, layout, missing
 from tests.support.server import OllamaServer, start_ollama
 from tests.support.tiny import TinyModel
+
+# A run that was put into the background ignores Ctrl-C, and its children would; the tests of Ctrl-C need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PART_MARKERS = ("server", "vulkan", "library", "go")
 
