@@ -19,7 +19,6 @@ from typing import Final
 
 from qwenops.machine.types import Machine
 from qwenops.model.catalog import Entry, Repo, catalog
-from qwenops.modelfile.context import context_for
 from qwenops.modelfile.families import chat_format
 from qwenops.modelfile.render import render
 from qwenops.plan.best_quant import Published
@@ -31,6 +30,7 @@ from qwenops.plan.search import first_choice, widen
 from qwenops.plan.types import Judged, Wish
 from qwenops.setup.answers import look_around
 from qwenops.setup.catalogue import published_variants
+from qwenops.setup.modelfiles import context_of
 from qwenops.units import MIB
 
 FOLDER = Path(__file__).resolve().parent.parent / "modelfiles"
@@ -115,17 +115,7 @@ def _projector_type(repo: Repo) -> str | None:
 def text_of(example: Example) -> str:
     """The Modelfile of one example."""
     choice, repo, entry = example.judged.choice, example.repo, example.entry
-    context = context_for(
-        choice.model,
-        example.task,
-        num_ctx=choice.settings.num_ctx,
-        num_gpu=choice.num_gpu,
-        num_batch=choice.settings.ubatch,
-        images=choice.images,
-        image_tokens=choice.picture_tokens,
-        projector_device=choice.settings.projector_device,
-        summary=_summary(example),
-    )
+    context = context_of(choice, example.task, head=_summary(example))
     projector = str(repo.projector).format(type=_projector_type(repo))
     return render(
         example.task,

@@ -12,9 +12,11 @@ from qwenops.cli.common import (
     MODEL,
     flash_attn_option,
     following,
+    gpu_layers_option,
     offline_option,
     returns_result,
     say,
+    threads_option,
     ubatch_option,
 )
 from qwenops.memory.types import KV_TYPES, KVType
@@ -44,7 +46,7 @@ from qwenops.result import Result
     metavar="TYPE",
     help="KV type of the variants, repeatable; the reference's is f16.  [default: f16]",
 )
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: physical cores]")
+@threads_option
 @click.option(
     "--batch",
     default=2048,
@@ -55,7 +57,7 @@ from qwenops.result import Result
 )
 @ubatch_option
 @flash_attn_option
-@click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
+@gpu_layers_option
 @offline_option
 @returns_result
 def command(

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from qwenops.cli.common import MODEL, cache_options, offline_option, returns_result, say, ubatch_option
+from qwenops.cli.common import (
+    MODEL,
+    cache_options,
+    gpu_layers_option,
+    offline_option,
+    returns_result,
+    say,
+    threads_option,
+    ubatch_option,
+)
 from qwenops.result import Result
 
 
@@ -42,11 +51,11 @@ from qwenops.result import Result
     metavar="N",
     help="How often each test runs.",
 )
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: physical cores]")
+@threads_option
 @click.option("--batch", default=2048, show_default=True, type=click.IntRange(1), metavar="N", help="Logical batch.")
 @ubatch_option
 @cache_options
-@click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")
+@gpu_layers_option
 @offline_option
 @returns_result
 def command(models: tuple[Path | str, ...], **options: Any) -> Result:

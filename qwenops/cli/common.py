@@ -169,6 +169,31 @@ def task_options(function: F) -> F:
     return function
 
 
+def threads_option(function: F) -> F:
+    """--threads of what runs in llama-cpp-python."""
+    return click.option(
+        "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: physical cores]"
+    )(function)
+
+
+def gpu_layers_option(function: F) -> F:
+    """--gpu-layers as a number, for what runs in llama-cpp-python."""
+    return click.option("--gpu-layers", type=click.IntRange(0), metavar="N", help="Layers on the GPU.  [default: all]")(
+        function
+    )
+
+
+def ask_before(foretold: Result, question: str, purpose: str) -> None:
+    """Show what would be done and ask; UsageError where nobody can answer, `purpose` ends "add --yes to ...".
+
+    A "no" ends the command as Ctrl-C would.
+    """
+    if click.get_current_context().params["as_json"] or not sys.stdin.isatty():
+        raise click.UsageError(f"Nothing was changed: add --yes to {purpose}, or --dry-run to see it.")
+    emit(foretold, as_json=False)
+    click.confirm(question, err=True, abort=True)
+
+
 class Follower:
     """A line on stderr that follows a long step: redrawn on a terminal, one line every ten seconds elsewhere."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from qwenops.cli.common import emit, returns_result
+from qwenops.cli.common import ask_before, returns_result
 from qwenops.result import Result
 
 
@@ -41,8 +39,5 @@ def command(dry_run: bool, downloads: bool, older_than: int, yes: bool) -> Resul
     if dry_run:
         return foretold
     if found.things and not yes:
-        if click.get_current_context().params["as_json"] or not sys.stdin.isatty():
-            raise click.UsageError("Nothing was changed: add --yes to take it away, or --dry-run to see it.")
-        emit(foretold, as_json=False)
-        click.confirm("Take this away?", err=True, abort=True)
+        ask_before(foretold, "Take this away?", "take it away")
     return gc_result(found, dry_run=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from qwenops.cli.common import emit, following, offline_option, returns_result, say
+from qwenops.cli.common import ask_before, following, offline_option, returns_result, say
 from qwenops.result import Result
 
 
@@ -37,8 +35,5 @@ def command(names: tuple[str, ...], task: str | None, load: bool, dry_run: bool,
         if dry_run or not updates.needed:
             return foretold
         if not yes:
-            if click.get_current_context().params["as_json"] or not sys.stdin.isatty():
-                raise click.UsageError("Nothing was changed: add --yes to do it, or --dry-run to see it.")
-            emit(foretold, as_json=False)
-            click.confirm("Do this?", err=True, abort=True)
+            ask_before(foretold, "Do this?", "do it")
         return updates.carry_out(say=say, progress=progress)

@@ -21,11 +21,12 @@ def held_by_idle_models(devices: Sequence[Device], runtime: Runtime) -> tuple[in
     """Bytes that the server's loaded models hold, by device: together never more than the server counts."""
     held = sum(m.size_vram_bytes for m in runtime.loaded)
     used = [d.used_bytes for d in devices]
-    family = _family(runtime) if held and len(devices) > 1 else frozenset()
-    of_runners = [_of_runners(d, family) for d in devices]
-    if held and len(devices) > 1 and any(of_runners):
-        shares = (held * mine // sum(of_runners) for mine in of_runners)
-        return tuple(min(share, here) for share, here in zip(shares, used, strict=True))
+    if held and len(devices) > 1:
+        family = _family(runtime)
+        of_runners = [_of_runners(d, family) for d in devices]
+        if any(of_runners):
+            shares = (held * mine // sum(of_runners) for mine in of_runners)
+            return tuple(min(share, here) for share, here in zip(shares, used, strict=True))
     return tuple(min(max(0, held - (sum(used) - here)), here) for here in used)
 
 

@@ -106,22 +106,13 @@ def _of_model(name: str, runtime: Runtime, progress: Progress) -> Side:
 def _need(name: str, runtime: Runtime) -> dict[str, int]:
     """The parts of what its load will need here, by formula; empty where its files cannot be read."""
     from qwenops.machine.detect import detect
-    from qwenops.memory import ladder
-    from qwenops.memory.reserve import devices_in_use, fit_reserve
-    from qwenops.plan.ground import ground
-    from qwenops.setup.registered import load_settings, registered_model
+    from qwenops.setup.registered import need_of, registered_model
 
     try:
         one = registered_model(name, runtime)
         if one is None:
             return {}
-        base = ground(detect(), runtime)
-        settings = load_settings(one, runtime)
-        devices = devices_in_use(one.model, settings, base.devices, base.host, base.environment)
-        reserve = fit_reserve(one.model, settings, devices, base.environment)
-        need = ladder.need(
-            one.model, settings, devices, host=base.host, runtime=runtime, rung="closed form", reserve_bytes=reserve
-        )
+        need = need_of(one, runtime, detect(), rung="closed form")
     except (QwenopsError, OSError):
         return {}
     places = [("device", d) for d in need.devices] + [("host", need.host)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-from qwenops.errors import BadInput
 from qwenops.ollama.types import Listed, Progress, silent
 from qwenops.result import Result
 from qwenops.setup.recipe import Recipe, known_recipes, measured_bytes, stale
+from qwenops.waste import status_of
 
 _WRONG = frozenset({"changed", "missing", "unreadable"})
 
@@ -87,26 +86,6 @@ def disk_bytes(models: Iterable[Listed]) -> int | None:
 
     None where none of them can be seen.
     """
-    seen: dict[tuple[int, int], int] = {}
-    for blob in {f.blob for m in models for f in m.files if f.blob}:
-        status = _status(blob)
-        if status:
-            seen[status.st_dev, status.st_ino] = status.st_size
+    blobs = {f.blob for m in models for f in m.files if f.blob}
+    seen = {(s.st_dev, s.st_ino): s.st_size for blob in blobs if (s := status_of(blob.resolve()))}
     return sum(seen.values()) if seen else None
-
-
-def known_recipe(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
-    """The recipe of a name; BadInput where qwenops did not make it."""
-    if name in recipes:
-        return recipes[name]
-    raise BadInput(
-        f"how {name} was made is not known: qwenops did not plan it",
-        do=f"qwenops update {name} --for ocr     (plans it anew on its own files)",
-    )
-
-
-def _status(path: Path) -> Any:
-    try:
-        return path.stat()
-    except OSError:
-        return None

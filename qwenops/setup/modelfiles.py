@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qwenops import __version__
 from qwenops.errors import BadInput, DoesNotFit
-from qwenops.plan.types import Judged, Plan
+from qwenops.plan.types import Choice, Judged, Plan
 from qwenops.result import Result
 from qwenops.setup.answers import make_plan, plan_as_result
 from qwenops.setup.given import Given, must_be_here
@@ -26,16 +26,27 @@ def modelfile_text(
     plan: Plan, *, mode: str | None = None, system: str | None = None, template: Path | None = None
 ) -> str:
     """The Modelfile of a plan that fits, FROM the name of a model that Ollama has; DoesNotFit when it does not."""
-    from qwenops.modelfile.context import context_for
     from qwenops.modelfile.render import render
-    from qwenops.modelfile.types import Mode
 
     if plan.chosen is None:
         raise DoesNotFit("nothing fits, so there is nothing to write", do="qwenops plan … says what comes nearest")
     choice = plan.chosen.choice
-    context = context_for(
+    context = context_of(choice, plan.profile, mode=mode, system=system, head=summary(plan.chosen))
+    if base_of(choice.model):
+        context = from_stored(choice.model, context)
+    return render(plan.profile, context, template)
+
+
+def context_of(
+    choice: Choice, task: str, *, mode: str | None = None, system: str | None = None, head: tuple[str, ...] = ()
+) -> RenderContext:
+    """A choice as templates see it; `head` are the lines that a Modelfile begins with."""
+    from qwenops.modelfile.context import context_for
+    from qwenops.modelfile.types import Mode
+
+    return context_for(
         choice.model,
-        plan.profile,
+        task,
         num_ctx=choice.settings.num_ctx,
         num_gpu=choice.num_gpu,
         num_batch=choice.settings.ubatch,
@@ -44,11 +55,8 @@ def modelfile_text(
         projector_device=choice.settings.projector_device,
         mode=cast("Mode | None", mode),
         system=system,
-        summary=summary(plan.chosen),
+        summary=head,
     )
-    if base_of(choice.model):
-        context = from_stored(choice.model, context)
-    return render(plan.profile, context, template)
 
 
 UNDONE = {"num_gpu": -1, "num_predict": -1}

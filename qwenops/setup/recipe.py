@@ -123,10 +123,7 @@ def measured_bytes(recipe: Recipe) -> int | None:
         return None
     devices = rows[-1].measured.get("devices") or ()
     parts = devices or [rows[-1].measured.get("host") or {}]
-    return sum(v for part in parts for k, v in part.items() if k.endswith("_bytes") and k not in _NO_PART) or None
-
-
-_NO_PART = frozenset({"free_bytes", "reserve_bytes"})
+    return sum(v for part in parts for k, v in part.items() if k.endswith("_bytes")) or None
 
 
 def stale(recipe: Recipe, machine: Machine, runtime: Runtime) -> tuple[str, ...]:

@@ -95,24 +95,32 @@ def _drafted(one: RegisteredModel, asked: int | None) -> int:
 
 def need_of_registered(name: str, runtime: Runtime, machine: Machine) -> tuple[Model | None, Need | None]:
     """The model's files and what its load will need by the best rung; None where its files cannot be read."""
+    one = registered_model(name, runtime)
+    return (one.model, need_of(one, runtime, machine)) if one else (None, None)
+
+
+def need_of(one: RegisteredModel, runtime: Runtime, machine: Machine, *, rung: str = "auto") -> Need:
+    """What a registered model's load will need, on the devices that the server would use, by the rung that is asked."""
     from qwenops import history
     from qwenops.memory import ladder
     from qwenops.memory.learned import learn
     from qwenops.memory.reserve import devices_in_use, fit_reserve
 
-    one = registered_model(name, runtime)
-    if one is None:
-        return None, None
     base = ground(machine, runtime)
     settings = load_settings(one, runtime)
     devices = devices_in_use(one.model, settings, base.devices, base.host, base.environment)
-    reserve = fit_reserve(one.model, settings, devices, base.environment)
     with history.open() as kept:
         learned = learn(kept, runtime)
-    need = ladder.need(
-        one.model, settings, devices, host=base.host, runtime=runtime, reserve_bytes=reserve, learned=learned
+    return ladder.need(
+        one.model,
+        settings,
+        devices,
+        host=base.host,
+        runtime=runtime,
+        rung=rung,
+        reserve_bytes=fit_reserve(one.model, settings, devices, base.environment),
+        learned=learned,
     )
-    return one.model, need
 
 
 def formula_beside(model: Model, need: Need, base: Ground) -> tuple[Need, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,10 +33,10 @@ class UpdateOptions:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What an update of one model would do. `fault` is why it cannot; `recipe` None where there is none to go by."""
+    """What an update of one model would do. `fault` is why it cannot."""
 
     name: str
-    recipe: Recipe | None
+    recipe: Recipe
     made_by_us: bool
     reasons: tuple[str, ...] = ()
     changes: tuple[Mapping[str, Any], ...] = ()
@@ -65,14 +65,13 @@ class Outlook:
         }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Updates:
     """The outlooks of all models that were named, ready to be carried out."""
 
     runtime: Runtime
     options: UpdateOptions
     outlooks: tuple[Outlook, ...]
-    notes: list[str] = field(default_factory=list)
 
     @property
     def needed(self) -> bool:
@@ -99,7 +98,7 @@ class Updates:
         codes = [o.exit_code for o in self.outlooks if o.fault]
         codes += [m["done"]["exit_code"] for m in models if m["done"]]
         data = {"models": list(models), "dry_run": dry_run}
-        return Result("qwenops.update/1", data, notes=tuple(self.notes), exit_code=max(codes, default=0))
+        return Result("qwenops.update/1", data, exit_code=max(codes, default=0))
 
 
 def look_ahead(names: Sequence[str], options: UpdateOptions, *, progress: Progress = silent) -> Updates:
@@ -134,34 +133,17 @@ def look_ahead(names: Sequence[str], options: UpdateOptions, *, progress: Progre
 
 
 def _outlook(recipe: Recipe, options: UpdateOptions, reasons: tuple[str, ...], *, made_by_us: bool) -> Outlook:
+    outlook = Outlook(recipe.name, recipe, made_by_us, reasons)
     try:
         planned = _up(recipe, options, dry_run=True, replace=not made_by_us)
     except QwenopsError as error:
-        return Outlook(
-            recipe.name,
-            recipe,
-            made_by_us,
-            reasons,
-            fault=error.message,
-            do=error.do,
-            exit_code=error.exit_code,
-        )
+        return replace(outlook, fault=error.message, do=error.do, exit_code=error.exit_code)
     if "plan" not in planned.data:
-        return Outlook(
-            recipe.name,
-            recipe,
-            made_by_us,
-            reasons,
-            fault="nothing of it fits this machine now",
-            do=(f"qwenops plan {' '.join(recipe.asked)} --for {options.task or recipe.task}",),
-            exit_code=1,
-        )
+        again = f"qwenops plan {' '.join(recipe.asked)} --for {options.task or recipe.task}"
+        return replace(outlook, fault="nothing of it fits this machine now", do=(again,), exit_code=1)
     brought = planned.data["brought"]
-    return Outlook(
-        recipe.name,
-        recipe,
-        made_by_us,
-        reasons,
+    return replace(
+        outlook,
         changes=tuple(_changes(recipe, planned.data, options)),
         download_bytes=int(brought["bytes"]) if brought else 0,
         words_change=_words(planned.data["modelfile"]["text"]) != _words(_kept_text(recipe.name)),
@@ -187,7 +169,6 @@ def _changes(recipe: Recipe, planned: Mapping[str, Any], options: UpdateOptions)
 def _carried_out(
     outlook: Outlook, runtime: Runtime, options: UpdateOptions, *, say: Say, progress: Progress
 ) -> dict[str, Any]:
-    assert outlook.recipe is not None
     before = _save_what_was(outlook.name, runtime)
     try:
         done = _up(

@@ -31,6 +31,15 @@ def up(env: Mapping[str, str], tiny: TinyModel, name: str, *more: object) -> Non
     assert done.code == 0, done.err
 
 
+def created_by_ollama(env: Mapping[str, str], tiny: TinyModel, name: str, parts: Layout, folder: Path) -> None:
+    """A model that qwenops did not make."""
+    modelfile = folder / "Modelfile"
+    modelfile.write_text(f"FROM {tiny.model}\nFROM {tiny.projector}\n")
+    command = [parts.ollama, "create", name, "-f", modelfile]
+    made = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+
+
 def as_made_long_ago(env: Mapping[str, str], name: str) -> None:
     """Rewrite what is kept of a model as if an older Ollama had been there."""
     with history.open(Path(env["QWENOPS_HOME"]) / "data" / "history.sqlite3") as kept:
@@ -109,12 +118,7 @@ def test_what_an_update_replaced_comes_back_by_the_command_it_names(
 def test_a_model_of_another_tool_is_planned_on_its_own_files(
     env: Mapping[str, str], tiny_qwen3vl: TinyModel, tmp_path: Path, parts: Layout
 ) -> None:
-    modelfile = tmp_path / "Modelfile"
-    modelfile.write_text(f"FROM {tiny_qwen3vl.model}\nFROM {tiny_qwen3vl.projector}\n")
-    made = subprocess.run(
-        [parts.ollama, "create", "foreign", "-f", modelfile], env={**os.environ, **env}, capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
+    created_by_ollama(env, tiny_qwen3vl, "foreign", parts, tmp_path)
     unknown = qwenops("update", "foreign", env=env)
     assert unknown.code == 2
     assert "qwenops update foreign:latest --for ocr" in unknown.err
@@ -174,12 +178,7 @@ def test_diff_says_what_two_models_differ_in(env: Mapping[str, str], tiny_qwen3v
 def test_the_doctor_names_the_command_that_mends_a_small_context_and_a_stale_plan(
     env: Mapping[str, str], tiny_qwen3vl: TinyModel, tmp_path: Path, parts: Layout
 ) -> None:
-    modelfile = tmp_path / "Modelfile"
-    modelfile.write_text(f"FROM {tiny_qwen3vl.model}\nFROM {tiny_qwen3vl.projector}\n")
-    made = subprocess.run(
-        [parts.ollama, "create", "foreign", "-f", modelfile], env={**os.environ, **env}, capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
+    created_by_ollama(env, tiny_qwen3vl, "foreign", parts, tmp_path)
     up(env, tiny_qwen3vl, "eyes", "--ctx", 8192, "--no-load")
     as_made_long_ago(env, "eyes:latest")
     findings = {f["code"]: f for f in qwenops("doctor", "--json", env=env).data["findings"]}
