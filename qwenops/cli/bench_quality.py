@@ -17,6 +17,7 @@ from qwenops.cli.common import (
     returns_result,
     say,
     threads_option,
+    time_left,
     ubatch_option,
 )
 from qwenops.memory.types import KV_TYPES, KVType
@@ -90,7 +91,7 @@ def command(
     with following() as follow:
 
         def chunks(what: str, done: int, of: int, left_s: float) -> None:
-            follow.line(f"{what}  chunk {done} of {of}  {_left(left_s)} left")
+            follow.line(f"{what}  chunk {done} of {of}  {time_left(left_s)} left")
 
         return quality_result(
             models,
@@ -103,10 +104,3 @@ def command(
             on_cost=cost,
             progress=follow,
         )
-
-
-def _left(seconds: float) -> str:
-    """A time that is left, in the unit that reads best."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

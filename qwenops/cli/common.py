@@ -197,21 +197,35 @@ def ask_before(foretold: Result, question: str, purpose: str) -> None:
 class Follower:
     """A line on stderr that follows a long step: redrawn on a terminal, one line every ten seconds elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.terminal = sys.stderr.isatty()
-        self.last = time.monotonic()
+        self.last = self.clock()
         self.drawn = False
+        self.step, self.since, self.first_bytes = "", 0.0, 0
 
     def __call__(self, what: str, done_bytes: int, total_bytes: int) -> None:
-        """Show what is being done and how far it is."""
+        """Show what is being done, how far it is, how fast it goes and how long it will still take."""
         from qwenops.units import human
 
+        if what != self.step or done_bytes < self.first_bytes:
+            self.step, self.since, self.first_bytes = what, self.clock(), done_bytes
         share = f" {done_bytes / total_bytes:.0%} of {human(total_bytes)}" if total_bytes else ""
-        self.line(f"{what}{share}")
+        self.line(f"{what}{share}{self._pace(done_bytes, total_bytes)}")
+
+    def _pace(self, done_bytes: int, total_bytes: int) -> str:
+        """Speed and time left; nothing before there is a second to judge by."""
+        from qwenops.units import human
+
+        seconds, moved = self.clock() - self.since, done_bytes - self.first_bytes
+        if seconds < 1 or moved <= 0 or not total_bytes:
+            return ""
+        left = (total_bytes - done_bytes) * seconds / moved
+        return f", {human(int(moved / seconds))}/s, {time_left(left)} left"
 
     def line(self, text: str) -> None:
         """Show a line, unless the last one is too young."""
-        now = time.monotonic()
+        now = self.clock()
         if now - self.last < (0.1 if self.terminal else 10):
             return
         self.last = now
@@ -222,6 +236,13 @@ class Follower:
         """Leave a clean line behind."""
         if self.drawn:
             click.echo("\r\033[K", err=True, nl=False)
+
+
+def time_left(seconds: float) -> str:
+    """A time that is left, in the unit that reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextlib.contextmanager

@@ -120,6 +120,8 @@ def up_result(
         return story.result()
     if base := base_of(made.chosen.choice.model):
         say(f"registering {name} on the files of {base}")
+    elif brought:
+        say(f"registering {name}")
     else:
         say(f"registering {name}: the weights are read once for their digest")
     story.register(progress)
