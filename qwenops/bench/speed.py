@@ -8,6 +8,7 @@ from typing import Any
 
 from qwenops.bench.types import ModelSpeed, Speed, SpeedSettings, SpeedTest
 from qwenops.errors import BadInput
+from qwenops.model.read import model_key
 from qwenops.model.types import Model
 from qwenops.worker import run
 
@@ -72,6 +73,7 @@ def measure(
     first_prompt = next((t.prompt for t in tests if t.prompt), 0)
     return ModelSpeed(
         model=model.name,
+        model_key=model_key(model),
         file=str(model.path),
         quant=model.quant,
         file_bytes=model.file_bytes,

@@ -63,6 +63,7 @@ class ModelSpeed:
     """Everything one model's child measured. Times in seconds, sizes in bytes."""
 
     model: str
+    model_key: str
     file: str
     quant: str
     file_bytes: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, RecipeRow, ResultRow
+from qwenops.history.rows import LoadRow, MadeKind, MadeRow, Outcome, PlanRow, RecipeRow, ResultKind, ResultRow
 from qwenops.history.store import History, history_path, key_of, open
 
 __all__ = [
@@ -10,8 +10,10 @@ __all__ = [
     "LoadRow",
     "MadeKind",
     "MadeRow",
+    "Outcome",
     "PlanRow",
     "RecipeRow",
+    "ResultKind",
     "ResultRow",
     "history_path",
     "key_of",

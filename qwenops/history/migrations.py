@@ -73,3 +73,21 @@ def m005_recipes(db: Connection) -> None:
     )
     # One recipe for one model: made again, it is another one.
     db.execute("create unique index recipes_once on recipes (name, place)")
+
+
+@step
+def m006_outcomes(db: Connection) -> None:
+    for column in ("kind", "quant", "model_key", "unit", "run", "engine", "device"):
+        db.execute(f"alter table results add column {column} text not null default ''")
+    db.execute("alter table results add column evidence text not null default '{}'")
+    db.execute("update results set kind = 'sight', model_key = model where test = 'sight'")
+    db.execute(
+        "update results set kind = 'quality' "
+        "where kind = '' and (test like 'ppl c%' or test like 'kld c%' or test like 'same-top c%')"
+    )
+    db.execute("update results set unit = 'perplexity' where test like 'ppl c%'")
+    db.execute("update results set unit = 'nats' where test like 'kld c%'")
+    db.execute("update results set unit = 'share' where test like 'same-top c%'")
+    db.execute("update results set kind = 'speed', unit = 't/s' where kind = ''")
+    db.execute("create index results_by_key on results (model_key, kind, test)")
+    db.execute("create index results_by_run on results (run)")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 MadeKind = Literal["model", "file", "setting"]
+ResultKind = Literal["speed", "quality", "reading", "vision", "image", "sight"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,37 @@ class LoadRow:
     ok: bool | None
 
 
-@dataclass(frozen=True)
-class ResultRow:
-    """One benchmark result. `test` is the short name ("pp512"); `samples` are the single measurements, in order."""
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One benchmark result: what was measured of which variant, with its single measurements in order.
+
+    `test` is the short name within its `kind` ("pp512", "ppl c512"), `unit` what the samples are counted in.
+    `model_key` names the exact file as plans and loads do, `run` groups what one command measured, `engine` is the
+    runtime with its build, `device` where the layers ran. `evidence` is what was watched meanwhile: memory, energy,
+    and whether the machine was busy. All but `model`, `test` and `samples` may be empty in rows of older versions.
+    """
+
+    kind: ResultKind = "speed"
+    model: str
+    test: str
+    samples: tuple[Any, ...]
+    quant: str = ""
+    model_key: str = ""
+    unit: str = ""
+    run: str = ""
+    engine: str = ""
+    device: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow(Outcome):
+    """An outcome that is kept."""
 
     id: int
     created: datetime
-    model: str
-    test: str
-    settings: Mapping[str, Any]
-    machine: Mapping[str, Any]
-    samples: tuple[Any, ...]
 
 
 @dataclass(frozen=True)

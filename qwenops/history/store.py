@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwenops.errors import BadInput
 from qwenops.history.file import BUSY_SECONDS, HistoryFile, now
-from qwenops.history.rows import LoadRow, MadeKind, MadeRow, PlanRow, RecipeRow, ResultRow
+from qwenops.history.rows import LoadRow, MadeKind, MadeRow, Outcome, PlanRow, RecipeRow, ResultKind, ResultRow
 from qwenops.paths import data_dir
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
 
 _Row = TypeVar("_Row")
 _KINDS = ("model", "file", "setting")
+_WORDS = ("kind", "model", "test", "quant", "model_key", "unit", "run", "engine", "device")
+_MAPPINGS = ("settings", "machine", "evidence")
 
 
 def history_path() -> Path:
@@ -151,27 +156,31 @@ class History(AbstractContextManager["History"]):
 
     # --- results
 
-    def record_result(
-        self,
-        model: str,
-        test: str,
-        settings: Mapping[str, Any],
-        machine: Mapping[str, Any],
-        samples: Sequence[Any],
-    ) -> int:
-        """Keep one benchmark result with its single measurements; returns its id."""
-        return self._insert(
-            "results",
-            model=model,
-            test=test,
-            settings=_json(settings),
-            machine=_json(machine),
-            samples=_json(list(samples)),
-        )
+    def record_results(self, outcomes: Iterable[Outcome], *, created: datetime | None = None) -> tuple[int, ...]:
+        """Keep benchmark results, all or none; returns their ids. `created` is for those that come from elsewhere."""
+        rows = [_columns(outcome) for outcome in outcomes]
+        when = now() if created is None else created.astimezone(timezone.utc).isoformat(timespec="microseconds")
+        with self._file.writing() as db:
+            return tuple(_insert_row(db, "results", {"created": when, **row}) for row in rows)
 
-    def results(self, model: str | None = None, test: str | None = None) -> tuple[ResultRow, ...]:
-        """Benchmark results, oldest first; of one model or test, or all."""
-        return self._rows("results", _result, model=model, test=test)
+    def record_result(self, outcome: Outcome) -> int:
+        """Keep one benchmark result; returns its id."""
+        return self.record_results((outcome,))[0]
+
+    def results(
+        self,
+        *,
+        kind: ResultKind | None = None,
+        model: str | None = None,
+        model_key: str | None = None,
+        test: str | None = None,
+        run: str | None = None,
+        newest: int | None = None,
+    ) -> tuple[ResultRow, ...]:
+        """Benchmark results, oldest first; what is not None must be equal. `newest` keeps only the last ones."""
+        return self._rows(
+            "results", _result, newest=newest, kind=kind, model=model, model_key=model_key, test=test, run=run
+        )
 
     # --- what qwenops made
 
@@ -254,13 +263,8 @@ class History(AbstractContextManager["History"]):
         return tuple(gone)
 
     def _insert(self, table: str, **values: Any) -> int:
-        columns = ("created", *values)
         with self._file.writing() as db:
-            added = db.execute(
-                f"insert into {table} ({', '.join(columns)}) values ({', '.join('?' * len(columns))})",
-                (now(), *values.values()),
-            )
-            return int(added.lastrowid or 0)
+            return _insert_row(db, table, {"created": now(), **values})
 
     def _rows(
         self, table: str, read: Callable[[Any], _Row], newest: int | None = None, **wanted: str | None
@@ -300,12 +304,25 @@ def _result(row: Any) -> ResultRow:
     return ResultRow(
         id=row["id"],
         created=_time(row["created"]),
-        model=row["model"],
-        test=row["test"],
-        settings=json.loads(row["settings"]),
-        machine=json.loads(row["machine"]),
         samples=tuple(json.loads(row["samples"])),
+        **{name: row[name] for name in _WORDS},
+        **{name: json.loads(row[name]) for name in _MAPPINGS},
     )
+
+
+def _columns(outcome: Outcome) -> dict[str, str]:
+    return {
+        "samples": _json(list(outcome.samples)),
+        **{name: getattr(outcome, name) for name in _WORDS},
+        **{name: _json(getattr(outcome, name)) for name in _MAPPINGS},
+    }
+
+
+def _insert_row(db: Connection, table: str, values: Mapping[str, Any]) -> int:
+    added = db.execute(
+        f"insert into {table} ({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values())
+    )
+    return int(added.lastrowid or 0)
 
 
 def _made(row: Any) -> MadeRow:

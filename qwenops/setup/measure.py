@@ -10,10 +10,9 @@ from typing import Any
 from qwenops.bench.speed import OnSample, measure, speed_tests
 from qwenops.bench.stats import is_noisy, summary
 from qwenops.bench.types import ModelSpeed, SpeedSettings
-from qwenops.history import LoadRow
+from qwenops.history import LoadRow, Outcome
 from qwenops.result import Result
 from qwenops.setup.given import Given, must_be_here, variants
-from qwenops.setup.seeing import TEST as SIGHT
 
 
 def bench_result(
@@ -52,15 +51,22 @@ def bench_result(
     measured = [measure(model, tests, settings, on_sample=on_sample) for model in models]
     machine_data = {"devices": [asdict(d) for d in machine.devices], "host": asdict(machine.host)}
     with history.open() as kept:
-        for one in measured:
-            for speed in one.speeds:
-                kept.record_result(
-                    f"{one.model} {one.quant}",
-                    speed.test.name,
-                    settings={**asdict(settings), **one.engine},
-                    machine=machine_data,
-                    samples=speed.samples,
-                )
+        kept.record_results(
+            Outcome(
+                kind="speed",
+                model=one.model,
+                quant=one.quant,
+                model_key=one.model_key,
+                test=speed.test.name,
+                unit="t/s",
+                engine=f"{one.engine['name']} {one.engine['version']}",
+                settings={**asdict(settings), **one.engine},
+                machine=machine_data,
+                samples=speed.samples,
+            )
+            for one in measured
+            for speed in one.speeds
+        )
     notes = tuple(
         f"{one.quant} {speed.test.name}: the spread is wide, the machine was busy; close other programs and repeat"
         for one in measured
@@ -99,22 +105,18 @@ def history_result(*, limit: int) -> Result:
         results = [
             {
                 "created": row.created.isoformat(timespec="seconds"),
-                "model": row.model,
+                "kind": row.kind,
+                "model": f"{row.model} {row.quant}".strip(),
                 "test": row.test,
                 **summary(row.samples),
-                "unit": _unit(row.test),
+                "unit": row.unit,
                 "settings": dict(row.settings),
             }
             for row in reversed(kept.results())
-            if row.test != SIGHT
+            if row.kind != "sight"
         ]
         path = str(kept.path)
     return Result("qwenops.history/1", {"loads": loads[:limit], "results": results[:limit], "path": path})
-
-
-def _unit(test: str) -> str:
-    """What a test's samples are counted in: tokens a second, or what a chunk of a text gave (`bench quality`)."""
-    return {"ppl": "perplexity", "kld": "nats", "same-top": "share"}.get(test.split(" ")[0], "t/s")
 
 
 def _loaded_name(row: LoadRow) -> str:

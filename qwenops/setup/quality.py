@@ -26,6 +26,7 @@ from qwenops.result import Result
 from qwenops.setup.given import Given, must_be_here, only_one, variants
 
 STOPPED = 130
+_UNITS = {"ppl": "perplexity", "kld": "nats", "same_top": "share"}
 OnChunks = Callable[[str, int, int, float], None]
 """Called with what is read, the chunks done, those in all, and the seconds that are left."""
 OnCost = Callable[[int, int, str], None]
@@ -206,6 +207,7 @@ def _remember(base: Reference, model: Model, kv_type: KVType, one: Cell) -> None
         return
     from qwenops import history
     from qwenops.machine.detect import detect
+    from qwenops.model.read import model_key
 
     machine = detect()
     settings = {
@@ -221,10 +223,24 @@ def _remember(base: Reference, model: Model, kv_type: KVType, one: Cell) -> None
         "figures": asdict(one.figures),
     }
     about = {"devices": [asdict(d) for d in machine.devices], "host": asdict(machine.host)}
+    outcomes = [
+        history.Outcome(
+            kind="quality",
+            model=model.name,
+            quant=model.quant,
+            model_key=model_key(model),
+            test=f"{figure.replace('_', '-')} c{base.settings.ctx}",
+            unit=_UNITS[figure],
+            run=base.folder.name,
+            engine=f"llama-cpp-python {base.engine['version']}",
+            settings=settings,
+            machine=about,
+            samples=values,
+        )
+        for figure, values in one.samples.items()
+    ]
     with history.open() as kept:
-        for figure, values in one.samples.items():
-            name = f"{figure.replace('_', '-')} c{base.settings.ctx}"
-            kept.record_result(f"{model.name} {model.quant}", name, settings=settings, machine=about, samples=values)
+        kept.record_results(outcomes)
 
 
 class _Follow:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from qwenops import history
-from qwenops.history import History
+from qwenops.history import History, Outcome
 from qwenops.memory.measured import settings_key
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.image_tokens import MAX_TOKENS
@@ -49,12 +49,22 @@ def prove_sight(
     if model is not None and need is not None:
         with history.open() as kept:
             about = {"settings_key": settings_key(need.settings), "name": sight.name}
-            kept.record_result(model_key(model), TEST, about, {}, [{"ok": sight.ok, "why": sight.as_data()["why"]}])
+            kept.record_result(
+                Outcome(
+                    kind="sight",
+                    model=model.name,
+                    quant=model.quant,
+                    model_key=model_key(model),
+                    test=TEST,
+                    settings=about,
+                    samples=({"ok": sight.ok, "why": sight.as_data()["why"]},),
+                )
+            )
     return sight.as_data()
 
 
 def failed_before(kept: History, key: str, settings: LoadSettings) -> bool:
     """Whether the last picture shown to this model under these settings was not seen."""
     wanted = settings_key(settings)
-    rows = [row for row in kept.results(model=key, test=TEST) if row.settings.get("settings_key") == wanted]
+    rows = [row for row in kept.results(kind="sight", model_key=key) if row.settings.get("settings_key") == wanted]
     return bool(rows) and not rows[-1].samples[0]["ok"]

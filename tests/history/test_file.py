@@ -149,6 +149,30 @@ def test_a_file_of_any_earlier_age_is_brought_up_to_date_with_its_rows(tmp_path:
         assert len(notes.made()) == 1
 
 
+def test_results_of_an_older_history_get_their_kind_and_unit(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    with sqlite3.connect(path) as db:
+        db.execute("create table migrations (name text primary key, taken text not null)")
+        for step in migrations.STEPS[:5]:
+            step(db)
+            db.execute("insert into migrations values (?, '2026-01-01')", (step.__name__,))
+        for test in ("tg128 @ d4096", "kld c512", "sight"):
+            db.execute(
+                "insert into results (created, model, test, settings, machine, samples) "
+                "values ('2026-01-01T00:00:00+00:00', 'm Q4_0', ?, '{}', '{}', '[1.5]')",
+                (test,),
+            )
+    db.close()
+    with history.open(path) as notes:
+        rows = notes.results()
+    assert [(r.kind, r.unit, r.samples, r.evidence) for r in rows] == [
+        ("speed", "t/s", (1.5,), {}),
+        ("quality", "nats", (1.5,), {}),
+        ("sight", "", (1.5,), {}),
+    ]
+    assert [r.model_key for r in rows] == ["", "", "m Q4_0"]
+
+
 def test_an_empty_file_becomes_a_history(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     path.touch()

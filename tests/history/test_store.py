@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from qwenops import history
 from qwenops.errors import BadInput
-from qwenops.history import History
+from qwenops.history import History, Outcome
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -94,13 +95,43 @@ def test_a_load_is_finished_once(notes: History) -> None:
 
 
 def test_results_come_back_with_their_samples_in_order(notes: History) -> None:
-    notes.record_result("q4", "pp512", {"threads": 2}, {"host": "x"}, [41.5, 40.25, 42.0])
-    notes.record_result("q4", "tg128", {}, {}, [])
-    notes.record_result("q8", "pp512", {}, {}, [{"kld": 0.01}])
-    [row] = notes.results("q4", "pp512")
-    assert (row.settings, row.machine, row.samples) == ({"threads": 2}, {"host": "x"}, (41.5, 40.25, 42.0))
+    first = Outcome(
+        model="q4",
+        test="pp512",
+        samples=(41.5, 40.25, 42.0),
+        quant="Q4_K_M",
+        model_key="abc",
+        unit="t/s",
+        run="r1",
+        engine="llama-cpp-python 0.3.36",
+        device="CUDA0",
+        settings={"threads": 2},
+        machine={"host": "x"},
+        evidence={"noisy": False},
+    )
+    notes.record_result(first)
+    notes.record_results(
+        (Outcome(model="q4", test="tg128", samples=()), Outcome(model="q8", test="pp512", samples=({"kld": 0.01},)))
+    )
+    [row] = notes.results(model="q4", test="pp512")
+    assert {name: getattr(row, name) for name in asdict(first)} == asdict(first)
     assert [r.model for r in notes.results(test="pp512")] == ["q4", "q8"]
+    assert [r.test for r in notes.results(newest=2)] == ["tg128", "pp512"]
+    assert [r.test for r in notes.results(model_key="abc", run="r1", kind="speed")] == ["pp512"]
     assert len(notes.results()) == 3
+
+
+def test_results_of_one_command_are_kept_all_or_none(notes: History) -> None:
+    good = Outcome(model="q4", test="pp512", samples=(1.0,))
+    with pytest.raises(BadInput, match="plain JSON"):
+        notes.record_results((good, Outcome(model="q4", test="tg128", samples=(object(),))))
+    assert notes.results() == ()
+
+
+def test_results_from_elsewhere_keep_their_time(notes: History) -> None:
+    then = datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    notes.record_results((Outcome(model="m", test="pp512", samples=(1.0,)),), created=then)
+    assert notes.results()[0].created == then
 
 
 def test_what_was_made_stands_once_until_it_is_removed(notes: History) -> None:
@@ -132,8 +163,8 @@ def test_made_things_are_of_known_kinds(notes: History) -> None:
 def test_clear_forgets_what_was_learned_and_keeps_what_was_made(notes: History) -> None:
     notes.record_plan("m", {})
     notes.record_load("m", "s", "b", "d", {})
-    notes.record_result("m", "pp512", {}, {}, [1.0])
-    notes.record_result("m", "tg128", {}, {}, [1.0])
+    notes.record_result(Outcome(model="m", test="pp512", samples=(1.0,)))
+    notes.record_result(Outcome(model="m", test="tg128", samples=(1.0,)))
     notes.record_made("model", "m", "/store")
     assert notes.clear() == {"plans": 1, "loads": 1, "results": 2}
     assert notes.plans() == notes.loads() == notes.results() == ()
@@ -164,7 +195,7 @@ def test_what_json_cannot_say_is_refused_and_nothing_is_kept(notes: History, val
     with pytest.raises(BadInput, match="plain JSON"):
         notes.record_plan("m", {"value": value})
     with pytest.raises(BadInput, match="plain JSON"):
-        notes.record_result("m", "t", {}, {}, [value])
+        notes.record_result(Outcome(model="m", test="t", samples=(value,)))
     assert notes.plans() == notes.results() == ()
 
 
@@ -190,9 +221,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> History:
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=4), st.lists(JSON, max_size=4))
 def test_any_json_comes_back_as_it_was(shared: History, values: dict[str, Any], samples: list[Any]) -> None:
-    number = shared.record_result("m", "t", values, values, samples)
+    number = shared.record_result(
+        Outcome(model="m", test="t", settings=values, machine=values, evidence=values, samples=tuple(samples))
+    )
     row = shared.results()[-1]
-    assert (row.id, row.settings, row.machine) == (number, values, values)
+    assert (row.id, row.settings, row.machine, row.evidence) == (number, values, values, values)
     assert list(row.samples) == samples
 
 

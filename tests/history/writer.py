@@ -18,7 +18,7 @@ def main(path: str, name: str, count: str) -> None:
             notes.record_plan(name, {"number": number})
             load = notes.record_load(name, "settings", "b10434", "CUDA0", {"number": number})
             notes.finish_load(load, {"number": number}, ok=True)
-            notes.record_result(name, f"pp{number}", {}, {}, [number])
+            notes.record_result(history.Outcome(model=name, test=f"pp{number}", samples=(number,)))
             notes.record_made("file", "shared", "/one/place", {"by": name, "number": number})
 
 
