@@ -49,6 +49,8 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.calibrate": ("calibrate", "calibrate_view"),
     "qwenops.bench": ("bench", "bench_view"),
     "qwenops.quality": ("quality", "quality_view"),
+    "qwenops.image-settings": ("image", "image_settings_view"),
+    "qwenops.image-compare": ("image", "image_compare_view"),
     "qwenops.doctor": ("doctor", "doctor_view"),
     "qwenops.config": ("config", "config_view"),
     "qwenops.history": ("bench", "history_view"),

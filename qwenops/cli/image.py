@@ -1,0 +1,21 @@
+"""qwenops image: pictures by Qwen-Image, from the settings to the finished file."""
+
+from __future__ import annotations
+
+import click
+
+from qwenops.cli import image_settings
+
+
+@click.group("image")
+def command() -> None:
+    """Plan and make pictures with Qwen-Image, with settings whose sources are known.
+
+    \b
+        qwenops image settings qwen-image-2512 --size 16:9
+        qwenops image compare
+    """
+
+
+command.add_command(image_settings.settings)
+command.add_command(image_settings.compare)
