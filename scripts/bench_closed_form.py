@@ -135,10 +135,11 @@ def page(figures: dict[str, dict[str, list[float]]], before: dict[str, dict[str,
         lines.append(f"Against the figures before: {min(ratios):.1f} to {max(ratios):.1f} times as fast.")
     lines += [
         "",
-        "The most of a row is a graph that was not met before: a placement, a micro-batch or a cache type for the",
-        "first time. It is built, scheduled and allocated block by block. The third context of one graph shows what",
-        "grows with the cells; from there on the allocator's tape is played with other sizes. With `auto` the",
-        "runtime's fit asks for several placements a setting, other ones for every context: mostly such first times.",
+        "The most of a row is a kind of graph that was not met before: a micro-batch, a cache type, a border between",
+        "host and device. A few of its blocks are built, scheduled and recorded; after that any context, any number",
+        "of blocks on either side and any types of weights are played from the parts of that recording. With `auto`",
+        "the runtime's fit asks for several placements a setting, and the first settings meet most kinds of borders:",
+        "in a hybrid a border can fall behind each block of a period, and a mixture can leave parts of a block behind.",
         "",
     ]
     return "\n".join(lines)

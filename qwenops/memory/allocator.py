@@ -11,7 +11,7 @@ other sizes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,18 +32,26 @@ class _Chunk:
 
     __slots__ = ("free", "peak")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, peak: int = 0) -> None:
         self.free = [[0, size]]  # offset, size
-        self.peak = 0
+        self.peak = peak
 
 
 class Heap:
     """Gaps of one buffer type: best fit first, the open end last; a new chunk when the largest allowed is full."""
 
-    def __init__(self, alignment: int, max_chunk: int) -> None:
+    def __init__(self, alignment: int, max_chunk: int, chunks: Iterable[Sequence[int]] = ()) -> None:
         self.alignment = alignment
         self.max_chunk = max_chunk
         self.chunks: list[_Chunk] = []
+        for peak, *gaps in chunks:
+            chunk = _Chunk(0, peak)
+            chunk.free = [[gaps[i], gaps[i + 1]] for i in range(0, len(gaps), 2)]
+            self.chunks.append(chunk)
+
+    def snapshot(self) -> tuple[tuple[int, ...], ...]:
+        """Of each chunk: its peak, then offset and size of each gap; a heap can be made from it again."""
+        return tuple((c.peak, *(n for gap in c.free for n in gap)) for c in self.chunks)
 
     @property
     def peak_bytes(self) -> int:
@@ -124,13 +132,16 @@ class Tape:
 
     `moves` has the number of a place that is taken, or its complement (~number) where it is given back. `sizes` and
     `backends` say of each place how many bytes it has and whose buffer it is in. `cut` are places that were another one
-    before (an operation that wrote over its source): what the other had beyond their own size is given back.
+    before (an operation that wrote over its source): what the other had beyond their own size is given back. `ends` are
+    how many moves were made when each block was through, `copied` the places of copies of weights with their names.
     """
 
     moves: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     backends: list[int] = field(default_factory=list)
     cut: dict[int, int] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
+    copied: dict[int, str] = field(default_factory=dict, compare=False)
 
     def play(self, backends: Sequence[Backend], sizes: Sequence[int] | None = None) -> list[int]:
         """Buffer bytes of each backend; `sizes` in place of those of the tape."""
@@ -160,29 +171,33 @@ class Recorder:
         self._backends = backends
         self._tape = Tape()
 
-    def record(self, leaves: Sequence[tuple[Tensor, int]], nodes: Sequence[tuple[Tensor, int]]) -> Tape:
-        """Leaves, inputs, then every node in order; each comes with its backend."""
-        for leaf, backend in leaves:
-            self._allocate(leaf, backend)
-        for node, backend in nodes:
+    def record(self, leaves: Sequence[Tensor], nodes: Sequence[Tensor], ends: Sequence[Tensor] = ()) -> Tape:
+        """Leaves, inputs, then every node in order; each knows its backend. `ends` is what each block gives."""
+        last_of_block = {id(t) for t in ends}
+        for leaf in leaves:
+            if leaf.place is None:
+                self._allocate(leaf, leaf.backend)
+        for node in nodes:
             if node.view_of is not None and node.op != "NONE":
                 node.view_of.views += 1
             if node.is_input:
-                self._allocate(node, backend)
+                self._allocate(node, node.backend)
             for s in node.src:
                 s.children += 1
                 if s.is_input:
-                    self._allocate(s, backend)
-        for node, backend in nodes:
+                    self._allocate(s, node.backend)
+        for node in nodes:
             for s in node.src:
-                if not s.allocated and s.view_of is None:
-                    self._allocate(s, backend)
+                if not s.allocated and s.view_of is None and s.place is None:
+                    self._allocate(s, node.backend)
             if node.view_of is None:
-                self._allocate(node, backend)
+                self._allocate(node, node.backend)
             for s in node.src:
                 s.children -= 1
                 if not s.children and not s.views:
                     self._release(s)
+            if id(node) in last_of_block:
+                self._tape.ends.append(len(self._tape.moves))
         return self._tape
 
     def _allocate(self, t: Tensor, backend: int) -> None:
@@ -196,16 +211,19 @@ class Recorder:
 
     def _place(self, t: Tensor, backend: int) -> int:
         tape = self._tape
+        place = len(tape.sizes)
         tape.sizes.append(self._backends[backend].allocation_bytes(t))
         tape.backends.append(backend)
-        return len(tape.sizes) - 1
+        if t.name:
+            tape.copied[place] = t.name
+        return place
 
     def _take_over_source(self, t: Tensor) -> bool:
         for parent in t.src:
             # a view never counts as allocated, so only whole tensors are taken over
             if not parent.allocated or parent.is_output or parent.children != 1 or parent.views:
                 continue
-            if parent.type != t.type or parent.ne != t.ne or parent.nb != t.nb:
+            if parent.ne != t.ne or parent.type != t.type or parent.nb != t.nb:
                 continue
             parent.allocated = False
             self._inherit(t, parent)

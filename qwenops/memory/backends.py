@@ -13,7 +13,7 @@ from qwenops.memory.quants import BLOCK, TYPE_BYTES
 from qwenops.memory.tensor import F16, F32, Tensor, row_bytes
 from qwenops.units import GIB, MIB, pad
 
-_ENDLESS: Final = 1 << 62
+ENDLESS: Final = 1 << 62
 OFFLOAD_ROWS: Final = 32  # op_offload_min_batch_size of every backend
 _CUDA_ROW_PADDING: Final = 512  # MATRIX_ROW_PADDING
 _CUDA_FLASH_HEADS: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
@@ -22,6 +22,7 @@ _CUDA_GROUPED_HEADS: Final = {192: (128, 8), 320: (256, 32), 512: (512, 1), 576:
 _CUDA_KEYS: Final = 256  # FATTN_KQ_STRIDE
 _SOFTWARE_RANGE: Final = 128 * MIB  # maxStorageBufferRange of Mesa's llvmpipe
 _HARDWARE_RANGE: Final = 4 * GIB - 1
+_UNPADDED: Final = frozenset({"cpu", "vulkan"})
 _METAL_HEADS: Final = frozenset({32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
 
 
@@ -32,8 +33,8 @@ class Backend:
     name: str
     kind: Kind
     alignment: int
-    max_buffer_bytes: int = _ENDLESS
-    max_tensor_bytes: int = _ENDLESS
+    max_buffer_bytes: int = ENDLESS
+    max_tensor_bytes: int = ENDLESS
     software: bool = False
 
     @property
@@ -43,29 +44,26 @@ class Backend:
 
     def allocation_bytes(self, t: Tensor) -> int:
         """Bytes this backend sets aside for a tensor, before alignment."""
-        if t.padding is None:
-            t.padding = self._extra(t)
-        return t.size + t.padding
+        return t.size if self.kind in _UNPADDED else t.size + self._extra(t)
 
     def row_padding_bytes(self, type_: int, row: int) -> int:
         """What the backend adds to a tensor of this type whose rows have `row` numbers."""
         return _cuda_row_padding(type_, row) if self.kind in ("cuda", "rocm") else 0
 
     def _extra(self, t: Tensor) -> int:
-        if self.kind in ("cuda", "rocm"):
-            return _cuda_extra(t)
-        if self.kind == "metal":
-            return _metal_extra(t)
-        return 0
+        return _metal_extra(t) if self.kind == "metal" else _cuda_extra(t)
 
     def supports(self, t: Tensor) -> bool:
-        """Whether the backend computes this operation; the CPU computes all."""
-        if self.is_host:
+        """Whether the backend computes this operation on tensors of these sizes; the CPU computes all."""
+        limit = self.max_tensor_bytes
+        if limit < ENDLESS and (t.size > limit or any(s.size > limit for s in t.src)):
+            return False
+        return self.computes(t)
+
+    def computes(self, t: Tensor) -> bool:
+        """Whether the backend computes this operation, however large its tensors are."""
+        if self.kind == "cpu":
             return True
-        if self.max_tensor_bytes < _ENDLESS:
-            limit = self.max_tensor_bytes
-            if t.size > limit or any(s.size > limit for s in t.src):
-                return False
         if t.op == "FLASH_ATTN_EXT":
             return self._supports_attention(t)
         if t.op == "MUL_MAT" and self.kind == "vulkan":
@@ -168,8 +166,10 @@ def _cuda_extra(t: Tensor) -> int:
 
 def _cuda_row_padding(type_: int, row: int) -> int:
     """Room behind the last row of a quantized tensor, so that kernels may read whole tiles."""
+    if BLOCK[type_] == 1:
+        return 0
     missing = -row % _CUDA_ROW_PADDING
-    return row_bytes(type_, missing) if BLOCK[type_] > 1 and missing else 0
+    return row_bytes(type_, missing) if missing else 0
 
 
 def _metal_extra(t: Tensor) -> int:

@@ -1,18 +1,25 @@
 """Compute buffers of a text model: the runtime's worst batch, built, scheduled and allocated in miniature.
 
-A model's blocks repeat, and so does the allocator's state after a few of them; only a sample of the blocks is built,
-one that keeps every boundary (first blocks, host to device, device to device, last block) and every kind of block.
+A model's blocks repeat. Where they are known to be alike a few are built and all are allocated (chains.py). Else the
+allocator's state repeats after some of them, too, and a sample of the blocks is built and allocated, one that keeps
+every boundary (first blocks, host to device, device to device, last block) and every kind of block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
+from qwenops.memory import tensor as tf
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
+from qwenops.memory.cells import ANY_CELLS
+from qwenops.memory.chains import Chains
 from qwenops.memory.draft import output_rows, snapshots
-from qwenops.memory.flash import attention_stays
+from qwenops.memory.flash import attention_stays, may_leave
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.draft_head import RollingBack
@@ -53,13 +60,69 @@ def compute_bytes(
     *,
     rehearsal: bool = False,
     replays: Replays | None = None,
+    chains: Chains | None = None,
 ) -> Compute:
     """The compute buffers that the runtime reserves when it makes the context (llama_context::sched_reserve).
 
     `rehearsal` gives what its fit sees before a load: there the pins of norms to their layer's device are lost
     (ggml_backend_sched_reserve_size resets them), which between two devices costs one more copy of a batch's rows.
-    `replays` are earlier ones to make use of, those of the process where none are given.
+    `replays` and `chains` are earlier ones to make use of, those of the process where none are given.
     """
+    batch, layout = worst_batch(shape, settings, placement, weights, backends, pinned=not rehearsal)
+    copies = copies_of_inputs(placement, backends)
+    # sizes hold for any number of cells, but for the blocks of keys that Metal counts up to the next 32
+    any_cells = all(b.kind != "metal" for b in backends) or batch.tokens // batch.streams % 64 == 0
+    graph_of = _for_any_cells(batch, settings) if any_cells else batch
+    steps = batch.cells // CELL_PADDING if any_cells else 0
+
+    def record(blocks: Sequence[int]) -> Recorded:
+        built = replace(layout, blocks=blocks)
+        planned = [Scheduler(backends, copies=copies, steps=steps)]
+        with _nothing_collected():
+            tapes = [planned[0].tape(build(shape, built, graph_of))]
+            if planned[0].room:
+                planned.append(Scheduler(backends, copies=copies, room=planned[0].room, steps=steps))
+                tapes.append(planned[1].tape(build(shape, built, graph_of)))
+        return Recorded(tuple(tapes), max(p.least_steps for p in planned), min(p.most_steps for p in planned))
+
+    structure = Structure(shape, graph_of, layout, weights, tuple(backends), copies)
+    try:
+        peaks = (chains or _chains).peaks(structure, steps, record)
+        if peaks is None:
+            blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
+            structure = replace(structure, layout=replace(layout, blocks=blocks))
+            peaks = (replays or _replays).peaks(structure, steps, record)
+    except LookupError:
+        return Compute(_guess(shape, batch, placement, weights), batch.flash)
+    return Compute(tuple(peaks), batch.flash)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Thousands of tensors are made and dropped at once: looking through them for rings on the way is wasted."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+_replays = Replays()
+_chains = Chains()
+
+
+def worst_batch(
+    shape: Shape,
+    settings: LoadSettings,
+    placement: Placement,
+    weights: Weights,
+    backends: Sequence[Backend],
+    *,
+    pinned: bool,
+) -> tuple[Batch, Layout]:
+    """The batch that is reserved for, on the attention path that is taken, and where things lie, without blocks."""
     tokens = _tokens(shape, settings)
     embeds = shape.pooling is not None and settings.outputs == "server"
     every_row = embeds or settings.outputs == "library"
@@ -82,30 +145,16 @@ def compute_bytes(
     undecided = settings.flash_attn == "auto" and not is_quantized(batch.type_v)
     if undecided and not _flash_runs(shape, batch, placement, backends):
         batch = replace(batch, flash=False)
-    blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
-    layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=not rehearsal)
-    if undecided and batch.flash and not attention_stays(shape, layout, batch, backends):
-        batch = replace(batch, flash=False)
-    copies = copies_of_inputs(placement, backends)
-
-    def record(cells: int) -> Recorded:
-        asked = replace(batch, cells=cells)
-        planned = Scheduler(backends, copies=copies)
-        tapes = [planned.tape(build(shape, layout, asked))]
-        if planned.room:
-            again = Scheduler(backends, copies=copies, room=planned.room)
-            tapes.append(again.tape(build(shape, layout, asked)))
-        return Recorded(tuple(tapes), by_type=planned.copies_device_weights)
-
-    structure = Structure(shape, replace(batch, cells=0), layout, weights, tuple(backends), copies)
-    try:
-        peaks = (replays or _replays).peaks(structure, batch.cells, record, reach=_reach(shape, settings, batch))
-    except LookupError:
-        return Compute(_guess(shape, batch, placement, weights), batch.flash)
-    return Compute(tuple(peaks), batch.flash)
+    layout = Layout(weights.find, placement.backends, (), placement.full, pinned=pinned)
+    if undecided and batch.flash and may_leave(shape, layout):
+        sampled = replace(layout, blocks=sample_blocks(shape, placement, weights, fused=batch.fused_recurrence))
+        if not attention_stays(shape, sampled, batch, backends):
+            batch = replace(batch, flash=False)
+    return batch, layout
 
 
-_replays = Replays()
+def _for_any_cells(batch: Batch, settings: LoadSettings) -> Batch:
+    return replace(batch, cells=ANY_CELLS, window_cells=ANY_CELLS if settings.swa_full else batch.window_cells)
 
 
 def _tokens(shape: Shape, settings: LoadSettings) -> int:
@@ -113,14 +162,6 @@ def _tokens(shape: Shape, settings: LoadSettings) -> int:
     if shape.causal:
         return micro_batch(settings)
     return min(cells_per_stream(settings) * streams(settings), settings.batch, settings.ubatch)
-
-
-def _reach(shape: Shape, settings: LoadSettings, batch: Batch) -> tuple[int, int]:
-    """Between which cells nothing else of a batch changes."""
-    if settings.swa_full:
-        return batch.cells, batch.cells
-    least = max(pad(batch.tokens // batch.streams, CELL_PADDING), batch.window_cells)
-    return min(least, batch.cells), max(pad(shape.context, CELL_PADDING), batch.cells)
 
 
 def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
@@ -148,25 +189,21 @@ def _guess(shape: Shape, batch: Batch, placement: Placement, weights: Weights) -
 
 def _flash_runs(shape: Shape, batch: Batch, placement: Placement, backends: Sequence[Backend]) -> bool:
     """Whether every device with attention blocks can run the fused attention (flash attention "auto")."""
-    from qwenops.memory import tensor as tf
+    blocks = cache_owners(shape) if shape.cached else range(shape.trunk_layers)
+    kinds = {(placement.backends[i], shape.kv_heads[i], shape.sliding[i]) for i in blocks if i < shape.trunk_layers}
+    return all(_runs_flash(backends[backend], shape, batch, heads, sliding) for backend, heads, sliding in kinds)
 
-    kinds = {
-        (placement.backends[i], shape.kv_heads[i], shape.sliding[i])
-        for i in (cache_owners(shape) if shape.cached else range(shape.trunk_layers))
-        if i < shape.trunk_layers
-    }
+
+@lru_cache(maxsize=1024)
+def _runs_flash(backend: Backend, shape: Shape, batch: Batch, heads: int, sliding: bool) -> bool:
+    cells = batch.window_cells if sliding else batch.cells
     type_k, type_v = (batch.type_k, batch.type_v) if shape.cached else (tf.F16, tf.F16)
-    for backend, heads, sliding in kinds:
-        cells = batch.window_cells if sliding else batch.cells
-        head_k = shape.window_head_k if sliding and shape.window_head_k else shape.head_k
-        head_v = shape.window_head_v if sliding and shape.window_head_v else shape.head_v
-        q = tf.leaf(tf.F32, head_k, 1, shape.heads)
-        k = tf.leaf(type_k, head_k, cells, heads)
-        v = tf.leaf(type_v, head_v, cells, heads)
-        mask = tf.leaf(tf.F16, cells, 1)
-        if not backends[backend].supports(tf.flash_attention(q, k, v, mask)):
-            return False
-    return True
+    head_k = shape.window_head_k if sliding and shape.window_head_k else shape.head_k
+    head_v = shape.window_head_v if sliding and shape.window_head_v else shape.head_v
+    q = tf.leaf(tf.F32, head_k, 1, shape.heads)
+    k = tf.leaf(type_k, head_k, cells, heads)
+    v = tf.leaf(type_v, head_v, cells, heads)
+    return backend.supports(tf.flash_attention(q, k, v, tf.leaf(tf.F16, cells, 1)))
 
 
 def _recurrence_fused(settings: LoadSettings, placement: Placement, backends: Sequence[Backend]) -> bool:

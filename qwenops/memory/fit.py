@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 from qwenops.machine.types import Device
 from qwenops.memory.placement import Overflow, Placement, place
@@ -61,7 +61,7 @@ class Fit:
         self._devices = devices
         self._targets = targets
         self._mixture = mixture
-        self._measure = measure
+        self._measure = lru_cache(maxsize=None)(measure)
 
     def placement(self) -> Placement:
         """The placement that meets every target, as full as the runtime would make it."""

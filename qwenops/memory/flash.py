@@ -20,11 +20,17 @@ from qwenops.memory.scheduler import Scheduler
 from qwenops.memory.shape import Shape
 
 
+def may_leave(shape: Shape, layout: Layout) -> bool:
+    """Whether anything is fetched early: not where all is on devices."""
+    maker = GRAPHS.get(shape.architecture, Decoder)
+    return not layout.full and any(shape.recurrent) and not issubclass(maker, Hybrid)
+
+
 def attention_stays(shape: Shape, layout: Layout, batch: Batch, backends: Sequence[Backend]) -> bool:
     """Whether the fused attention of every block is placed where the block's cache lies."""
+    if not may_leave(shape, layout):
+        return True
     maker = GRAPHS.get(shape.architecture, Decoder)
-    if layout.full or not any(shape.recurrent) or issubclass(maker, Hybrid):
-        return True  # all on devices, or nothing is fetched early
     probe = replace(batch, tokens=batch.sequences, outputs=batch.sequences)
     graph = maker(shape, layout, probe).build()
     Scheduler(backends).assign(graph)

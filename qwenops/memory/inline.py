@@ -13,8 +13,10 @@ INLINE_KIND: Final = "inline"
 
 def inline_projector(model: Model) -> Projector | None:
     """The vision tensors inside a model file, as if they were a projector; None where there are none."""
+    if not model.inline_vision:
+        return None
     tensors = tuple(t for t in model.header.tensors if t.name.startswith(PREFIXES))
-    if not model.inline_vision or not tensors:
+    if not tensors:
         return None
     prefix = f"{model.architecture}.vision."
     metadata = {

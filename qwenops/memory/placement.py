@@ -61,6 +61,8 @@ def place(
     cpu, total = len(devices), layers + 1
     on_device = min(max(gpu_layers, 0), total) if devices else 0
     start = total - on_device
+    if cpu == 1:
+        return Placement((cpu,) * start + (0,) * on_device, cpu, host_experts)
     ends = _split_points(_shares(shares, cpu) or [d.free_bytes for d in devices])
     backends = [cpu] * start
     for i in range(on_device):

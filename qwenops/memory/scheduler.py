@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from qwenops.memory.allocator import Recorder, Tape
-from qwenops.memory.backends import Backend
+from qwenops.memory.backends import ENDLESS, Backend
+from qwenops.memory.cells import ANY_STEPS, steps_within
 from qwenops.memory.reorder import reorder
 from qwenops.memory.tensor import VIEW_OPS, Graph, Tensor
 
@@ -37,6 +38,8 @@ class Scheduler:
 
     `room` is how many inputs a split of a number can take before another one is begun. A split that got more at once
     has twice the room from then on, and the runtime plans its largest batch twice: hand the room of one to the next.
+    `steps` are the steps of cells for which a graph is scheduled that was built for any number of them; `least_steps`
+    and `most_steps` are those with which everything would have been decided alike.
     """
 
     def __init__(
@@ -46,7 +49,10 @@ class Scheduler:
         copies: int = 1,
         offload: bool = True,
         room: Mapping[int, int] | None = None,
+        steps: int = 0,
     ) -> None:
+        self.least_steps, self.most_steps = 0, ANY_STEPS
+        self._steps = steps
         self.room = dict(room or {})
         self._backends = backends
         self._cpu = len(backends) - 1
@@ -54,7 +60,6 @@ class Scheduler:
         self._offload = offload
         self._twins: dict[tuple[int, int], list[Tensor]] = {}
         self._shared_inputs: list[Tensor] = []
-        self.copies_device_weights = False
 
     def peaks(self, graph: Graph) -> list[int]:
         """Compute buffer bytes of each backend for this graph, which is changed on the way."""
@@ -66,30 +71,31 @@ class Scheduler:
         uses = Counter(id(s) for t in graph.nodes for s in t.src) if metal else Counter()
         self.assign(graph)
         splits = self._split(graph.nodes)
-        leaves: list[tuple[Tensor, int]] = []
-        nodes: list[tuple[Tensor, int]] = []
+        leaves: list[Tensor] = []
+        nodes: list[Tensor] = []
         for split in splits:
             part = graph.nodes[split.start : split.end]
             for source in split.inputs:
                 dependency = Tensor(source.type, source.ne, "NONE", (source,), source.nb, source)
-                nodes.append((dependency, source.backend))
-                nodes.append((self._twins[id(source), split.backend][0], split.backend))
-            nodes.extend((t, t.backend) for t in reorder(part, self._backends[split.backend].kind, uses))
+                dependency.backend = source.backend
+                nodes.append(dependency)
+                nodes.append(self._twins[id(source), split.backend][0])
+            nodes.extend(reorder(part, self._backends[split.backend].kind, uses))
         if self._copies > 1:
             for source in self._shared_inputs:
-                leaves.extend((twin, source.backend) for twin in self._twins[id(source), source.backend])
+                leaves.extend(self._twins[id(source), source.backend])
             for split in splits:
                 for source in split.inputs:
-                    leaves.extend((twin, split.backend) for twin in self._twins[id(source), split.backend])
-        leaves.extend((t, t.backend) for t in graph.leaves)
-        return Recorder(self._backends).record(leaves, nodes)
+                    leaves.extend(self._twins[id(source), split.backend])
+        leaves.extend(graph.leaves)
+        return Recorder(self._backends).record(leaves, nodes, graph.ends)
 
     # --- where things run ---------------------------------------------------------------------------------------------
 
     def assign(self, graph: Graph) -> None:
         """Give every tensor its backend."""
         for t in graph.leaves:
-            t.backend = t.pin if t.pin is not None else self._by_place(t)
+            t.backend = t.place if t.place is not None else self._by_place(t)
         for t in graph.nodes:
             t.backend = t.pin if t.pin is not None else self._by_place(t)
         work = [t for t in graph.nodes if t.op not in VIEW_OPS]
@@ -107,7 +113,24 @@ class Scheduler:
                 if s.backend < 0:
                     s.backend = s.view_of.backend if s.view_of is not None else t.backend
             if t.backend < 0:
-                t.backend = next(b for b, which in enumerate(self._backends) if which.supports(t))
+                t.backend = next(b for b in range(self._cpu + 1) if self._supports(b, t))
+
+    def _supports(self, backend: int, t: Tensor) -> bool:
+        which = self._backends[backend]
+        if which.max_tensor_bytes < ENDLESS and not self._small_enough(t, which.max_tensor_bytes):
+            return False
+        return which.computes(t)
+
+    def _small_enough(self, t: Tensor, limit: int) -> bool:
+        for size in (t.size, *(s.size for s in t.src)):
+            if size <= limit:
+                continue
+            most = steps_within(size, limit)
+            if self._steps > most:
+                self.least_steps = max(self.least_steps, most + 1)
+                return False
+            self.most_steps = min(self.most_steps, most)
+        return True
 
     def _by_place(self, t: Tensor) -> int:
         held = t if t.view_of is None else t.view_of
@@ -125,10 +148,10 @@ class Scheduler:
 
     def _by_weight(self, t: Tensor, place: int) -> int:
         if place != self._cpu:
-            return place if self._backends[place].supports(t) else -1
+            return place if self._supports(place, t) else -1
         if self._offload:
             for b in range(self._cpu):
-                if self._backends[b].supports(t) and self._backends[b].takes_over(t):
+                if self._supports(b, t) and self._backends[b].takes_over(t):
                     return b
         return place
 
@@ -137,13 +160,13 @@ class Scheduler:
         for t in work:
             if t.backend >= 0:
                 current = -1 if t.backend == skipped else t.backend
-            elif current >= 0 and self._backends[current].supports(t):
+            elif current >= 0 and (current == self._cpu or self._supports(current, t)):
                 t.backend = current
 
     def _most_sources(self, t: Tensor) -> int:
         best, most = -1, -1
-        for b, backend in enumerate(self._backends):
-            if not backend.supports(t):
+        for b in range(self._cpu + 1):
+            if not self._supports(b, t):
                 continue
             near = sum(1 for s in t.src if self._known(s) and self._reaches(s, b))
             if near > most:
@@ -172,10 +195,17 @@ class Scheduler:
             t = nodes[i]
             if t.op in VIEW_OPS:
                 continue
+            backend, alone = t.backend, self._copies == 1
+            for s in t.src:
+                if s.backend != backend:
+                    alone = False
+                    break
+            if alone and backend == current.backend:
+                continue  # it reads nothing from elsewhere
             room = self.room.get(len(splits) - 1, _SPLIT_INPUTS)
-            if t.backend != current.backend or (current.inputs and self._must_break(t, current, room)):
+            if backend != current.backend or (current.inputs and self._must_break(t, current, room)):
                 current.end = i
-                current = _Split(t.backend, i)
+                current = _Split(backend, i)
                 splits.append(current)
                 room = self.room.get(len(splits) - 1, _SPLIT_INPUTS)
             self._collect_inputs(t, current)
@@ -203,22 +233,22 @@ class Scheduler:
                 continue
             key = (id(s), backend)
             if key not in self._twins:
-                self._twins[key] = [self._twin(s) for _ in range(self._copies)]
+                self._twins[key] = [self._twin(s, backend) for _ in range(self._copies)]
                 split.inputs.append(s)
-                if s.is_weight and s.place != self._cpu:
-                    self.copies_device_weights = True
             t.src[j] = self._twins[key][0]
 
     def _share_input(self, s: Tensor) -> None:
         key = (id(s), s.backend)
         if key in self._twins:
             return
-        self._twins[key] = [s, *(self._twin(s) for _ in range(self._copies - 1))]
+        self._twins[key] = [s, *(self._twin(s, s.backend) for _ in range(self._copies - 1))]
         s.is_output = True
         self._shared_inputs.append(s)
 
-    def _twin(self, s: Tensor) -> Tensor:
+    def _twin(self, s: Tensor, backend: int) -> Tensor:
         twin = Tensor(s.type, s.ne, "NONE", (), s.nb)
+        twin.backend = backend
+        twin.name = s.name
         if self._copies > 1:
             twin.is_input = twin.is_output = True
         return twin

@@ -5,7 +5,9 @@ llama_memory_recurrent (src/llama-memory-recurrent.cpp, llama.cpp b10434).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 
 from qwenops.memory.backends import Backend
 from qwenops.memory.placement import Placement
@@ -18,11 +20,11 @@ def state_bytes(
     shape: Shape, settings: LoadSettings, placement: Placement, backends: Sequence[Backend]
 ) -> tuple[int, ...]:
     """State bytes by backend: what each recurrent block remembers of the last tokens, and its state matrix."""
-    sums = [0] * len(backends)
-    for layer in range(shape.trunk_layers):
-        if not shape.recurrent[layer]:
-            continue
-        backend = placement.backends[layer]
-        for width in (shape.r_width, shape.s_width):
-            sums[backend] += pad(4 * width * settings.parallel, backends[backend].alignment)
-    return tuple(sums)
+    if not any(shape.recurrent):
+        return (0,) * len(backends)
+    of_block = [
+        sum(pad(4 * width * settings.parallel, backend.alignment) for width in (shape.r_width, shape.s_width))
+        for backend in backends
+    ]
+    blocks = Counter(compress(placement.backends, shape.recurrent[: shape.trunk_layers]))
+    return tuple(blocks[number] * size for number, size in enumerate(of_block))

@@ -26,9 +26,11 @@ class Tensor:
     """One tensor: `ne` is its shape and `nb` its strides in bytes, both innermost first.
 
     `place` is the number of the backend whose buffer holds it already (a weight, a cache), None when the graph
-    allocator must find it a place. `pin` is a backend the runtime insists on.
+    allocator must find it a place. `pin` is a backend the runtime insists on. `name` is that of a weight in the file,
+    which copies of it keep.
     """
 
+    handle: int
     __slots__ = (
         "allocated",
         "backend",
@@ -38,11 +40,11 @@ class Tensor:
         "is_output",
         "is_weight",
         "listed",
+        "name",
         "nb",
         "ne",
         "offset",
         "op",
-        "padding",
         "pin",
         "place",
         "size",
@@ -68,29 +70,29 @@ class Tensor:
         self.src = list(src)
         if nb is None:
             # strides() and byte_size() of a tensor without gaps, by hand: this runs for every node of every graph
-            first = TYPE_BYTES[type_]
-            second = first * (ne[0] // BLOCK[type_])
-            third = second * ne[1]
-            fourth = third * ne[2]
+            n0, n1, n2, n3 = ne
+            first, block = TYPE_BYTES[type_], BLOCK[type_]
+            second = first * n0 if block == 1 else first * (n0 // block)
+            third = second * n1
+            fourth = third * n2
             self.nb: Shape = (first, second, third, fourth)
-            self.size = fourth * ne[3] if ne[0] % BLOCK[type_] == 0 else byte_size(type_, ne, self.nb)
+            self.size = fourth * n3 if block == 1 or n0 % block == 0 else byte_size(type_, ne, self.nb)
         else:
             self.nb = nb
             self.size = byte_size(type_, ne, nb)
-        self.view_of: Tensor | None = None
-        self.offset = 0
-        if view_of is not None:
+        if view_of is None:
+            self.view_of: Tensor | None = None
+            self.offset = 0
+        else:
             self.view_of = view_of.view_of or view_of
             self.offset = view_of.offset + offset
         self.place: int | None = None
         self.pin: int | None = None
-        self.is_weight = self.is_input = self.is_output = self.listed = False
+        self.name = ""
         self.backend = -1
-        self.padding: int | None = None
-        # the allocator's own notes
+        # marks of the graph and the allocator's own notes; `handle` is set when a place is found
+        self.is_weight = self.is_input = self.is_output = self.listed = self.allocated = False
         self.children = self.views = 0
-        self.handle = -1
-        self.allocated = False
 
     @property
     def elements(self) -> int:
@@ -120,6 +122,8 @@ class Tensor:
 
 def shape(*ne: int) -> Shape:
     """Fill a shape up to four dimensions."""
+    if len(ne) == 2:
+        return (ne[0], ne[1], 1, 1)
     a, b, c, d = (*ne, 1, 1, 1, 1)[:4]
     return (a, b, c, d)
 
@@ -163,10 +167,11 @@ def graph_input(type_: int, *ne: int) -> Tensor:
     return t
 
 
-def weight(type_: int, ne: Iterable[int], place: int) -> Tensor:
+def weight(type_: int, ne: Iterable[int], place: int, name: str = "") -> Tensor:
     """A weight that lies in the buffer of backend `place`."""
-    t = leaf(type_, *ne)
+    t = Tensor(type_, shape(*ne))
     t.place = place
+    t.name = name
     t.is_weight = True
     return t
 
@@ -390,6 +395,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
         self.leaves: list[Tensor] = []
+        self.ends: list[Tensor] = []  # what each block gives
 
     def expand(self, t: Tensor) -> Tensor:
         """Append what `t` needs and `t` itself, sources first, each once."""

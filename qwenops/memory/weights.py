@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
@@ -28,18 +29,27 @@ _NO_MIX: frozenset[tuple[str, int, int]] = frozenset()
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by their name in the graph (a tied head appears as output.weight) with their backend, and the sums.
+    """Where the tensors lie, a tied head as output.weight, and the sums.
 
     `mixes` says of each block which types its tensors have and where they lie, in a form that compares equal for blocks
     that are alike. `kinds` are numbers, one for what belongs to no block and one a block, that are equal where tensors
-    have the same names, shapes, types and backends. `outlines` are the same without the types of what lies on a device.
+    have the same names, shapes, types and backends. `forms` are the same without the types of matrices, of
+    which they know only which devices they are too large for.
     """
 
-    places: dict[str, tuple[Tensor, int]]
+    shares: tuple[_Share, ...]
     bytes_by_backend: tuple[int, ...]
     mixes: tuple[frozenset[tuple[str, int, int]], ...]
     kinds: tuple[int, ...]
-    outlines: tuple[int, ...]
+    forms: tuple[int, ...]
+
+    @cached_property
+    def places(self) -> dict[str, tuple[Tensor, int]]:
+        """Tensors by their name in the graph, with their backend."""
+        places: dict[str, tuple[Tensor, int]] = {}
+        for share in self.shares:
+            places.update(share.places)
+        return places
 
     def find(self, name: str) -> tf.Tensor | None:
         """The weight of that name as a graph leaf, or None."""
@@ -47,7 +57,7 @@ class Weights:
         if found is None:
             return None
         t, place = found
-        return tf.weight(t.type, t.shape, place)
+        return tf.weight(t.type, t.shape, place, name)
 
 
 def place_weights(header: Header, shape: Shape, placement: Placement, backends: Sequence[Backend]) -> Weights:
@@ -56,17 +66,15 @@ def place_weights(header: Header, shape: Shape, placement: Placement, backends: 
     A block's share is the same wherever the others lie, so it is worked out once for each backend it is put on.
     """
     shares = _shares(header).on(shape, tuple(backends))
-    taken = [shares.ends(placement.backends[0], placement.backends[-1])]
-    taken.extend(shares.block(layer, placement) for layer in shares.blocks)
-    places: dict[str, tuple[Tensor, int]] = {}
-    for share in taken:
-        places.update(share.places)
-    mixes, kinds, outlines = [_NO_MIX] * shape.layers, [0] * (shape.layers + 1), [0] * (shape.layers + 1)
-    kinds[0], outlines[0] = taken[0].kind, taken[0].outline
-    for layer, share in zip(shares.blocks, taken[1:], strict=True):
-        mixes[layer], kinds[layer + 1], outlines[layer + 1] = share.mix, share.kind, share.outline
-    sums = tuple(map(sum, zip(*(share.sums for share in taken), strict=True)))
-    return Weights(places, sums, tuple(mixes), tuple(kinds), tuple(outlines))
+    taken = [shares.ends(placement.backends[0], placement.backends[-1]), *shares.of_blocks(placement)]
+    mixes = [_NO_MIX] * shape.layers
+    kinds, forms = [0] * (shape.layers + 1), [0] * (shape.layers + 1)
+    for place, share in zip((0, *(layer + 1 for layer in shares.blocks)), taken, strict=True):
+        kinds[place], forms[place] = share.kind, share.form
+        if place:
+            mixes[place - 1] = share.mix
+    sums = tuple(sum(each) for each in zip(*(share.sums for share in taken), strict=True))
+    return Weights(tuple(taken), sums, tuple(mixes), tuple(kinds), tuple(forms))
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class _Share:
     sums: tuple[int, ...]
     mix: frozenset[tuple[str, int, int]]
     kind: int
-    outline: int
+    form: int
 
 
 class _Shares:
@@ -92,6 +100,7 @@ class _Shares:
         self._shape = shape
         self._backends = backends
         self._cpu = len(backends) - 1
+        self._whole: dict[tuple[int, int], _Share] = {}
         self._made: dict[tuple[int, int, tuple[str, ...] | None, int], _Share] = {}
 
     def block(self, layer: int, placement: Placement) -> _Share:
@@ -112,6 +121,21 @@ class _Shares:
         if found is None:
             found = self._made[key] = self._made_block(*key)
         return found
+
+    def of_blocks(self, placement: Placement) -> list[_Share]:
+        """The tensors of every block."""
+        special = {*placement.host_experts, *(o.block for o in placement.overflows)}
+        special.update(range(self._shape.trunk_layers, self._shape.layers))
+        where, made = placement.backends, self._whole
+        shares = []
+        for layer in self.blocks:
+            share = None if layer in special or layer >= len(where) else made.get((layer, where[layer]))
+            if share is None:
+                share = self.block(layer, placement)
+                if layer not in special and layer < len(where):
+                    made[layer, where[layer]] = share
+            shares.append(share)
+        return shares
 
     def ends(self, first: int, last: int) -> _Share:
         """What belongs to no block: the embedding, the head, the frequency factors."""
@@ -154,8 +178,15 @@ class _Shares:
         self, places: dict[str, tuple[Tensor, int]], sums: Sequence[int], mix: frozenset[tuple[str, int, int]]
     ) -> _Share:
         rows = [(_in_block(name), t.shape, t.type, where) for name, (t, where) in places.items()]
-        outline = [(name, shape, type_ if where == self._cpu else -1, where) for name, shape, type_, where in rows]
-        return _Share(places, tuple(sums), mix, _number_of(frozenset(rows)), _number_of(frozenset(outline)))
+        form = [
+            (_in_block(name), t.shape, t.type if len(t.shape) == 1 else self._too_large_for(t), where)
+            for name, (t, where) in places.items()
+        ]
+        return _Share(places, tuple(sums), mix, _number_of(frozenset(rows)), _number_of(frozenset(form)))
+
+    def _too_large_for(self, t: Tensor) -> tuple[bool, ...]:
+        """For each backend, whether it refuses to compute with a tensor of this size."""
+        return tuple(t.size_bytes > b.max_tensor_bytes for b in self._backends)
 
     def _end_wanted(self, name: str, first: int, last: int) -> int:
         """The backend a tensor outside the blocks is meant for, by those of the first block and of the output."""

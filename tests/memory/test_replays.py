@@ -1,23 +1,25 @@
-"""A replay that is answered from earlier ones gives what a replay of its own would have given."""
+"""A replay answered from earlier ones, or from a few blocks, gives what a replay of its own would have given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import cast
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwenops.machine.types import Device
-from qwenops.memory.allocator import Tape
 from qwenops.memory.backends import Backend, backend_of, host_backend
-from qwenops.memory.compute import Compute, compute_bytes
-from qwenops.memory.placement import place
-from qwenops.memory.replays import Recorded, Replays, Structure
-from qwenops.memory.shape import shape_of
+from qwenops.memory.cells import ANY_CELLS, ANY_STEPS, bytes_at, steps_within
+from qwenops.memory.chains import Chains
+from qwenops.memory.compute import Compute, build, compute_bytes, copies_of_inputs, worst_batch
+from qwenops.memory.kv import CELL_PADDING
+from qwenops.memory.placement import Placement, place
+from qwenops.memory.replays import Replays
+from qwenops.memory.scheduler import Scheduler
+from qwenops.memory.shape import Shape, shape_of
 from qwenops.memory.types import LoadSettings
-from qwenops.memory.weights import place_weights
+from qwenops.memory.weights import Weights, place_weights
 from qwenops.model.types import Model
 from qwenops.units import GIB
 from tests.support.shapes import TEXT, text_model
@@ -29,15 +31,76 @@ CARDS = [
     Device("MTL0", "metal", "a chip", 24 * GIB, 24 * GIB),
 ]
 FAMILIES = ["qwen3-0.6b", "qwen3-vl-2b", "qwen3-30b-a3b", "qwen3.5-0.8b", "gemma-3-1b", "llama-3.2-1b", "qwen2.5-vl-3b"]
+ALIKE = [*FAMILIES, "qwen3.6-35b-a3b", "gemma-3-4b", "gpt-oss-20b", "phi-3.5-mini", "gemma-2-2b"]
+FEW_OF_EACH = ["qwen3-0.6b", "qwen3.5-0.8b", "gemma-3-1b", "deepseek-v2-lite", "lfm2-1.2b"]
 FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+Planned = tuple[Shape, Placement, Weights, list[Backend]]
 
 
-def compute(model: Model, load: LoadSettings, layers: int, card: Device, replays: Replays) -> Compute:
-    shape, device = shape_of(model), backend_of(card)
-    backends = [device, host_backend(device)]
-    placement = place(shape.layers, layers, [card])
-    weights = place_weights(model.header, shape, placement, backends)
-    return compute_bytes(shape, load, placement, weights, backends, replays=replays)
+def planned(model: Model, layers: int, cards: list[Device], host_experts: int = 0) -> Planned:
+    shape = shape_of(model)
+    backends = [backend_of(card) for card in cards]
+    backends.append(host_backend(backends[0]))
+    kept_back = frozenset(range(min(host_experts, shape.layers)))
+    placement = place(shape.layers, layers, cards, host_experts=kept_back)
+    return shape, placement, place_weights(model.header, shape, placement, backends), backends
+
+
+def compute(
+    model: Model, load: LoadSettings, layers: int, card: Device, replays: Replays, chains: Chains | None = None
+) -> Compute:
+    shape, placement, weights, backends = planned(model, layers, [card])
+    return compute_bytes(shape, load, placement, weights, backends, replays=replays, chains=chains or Chains())
+
+
+def of_all_blocks(
+    load: LoadSettings, shape: Shape, placement: Placement, weights: Weights, backends: list[Backend]
+) -> list[int]:
+    """The graph of every block with the cells of the question: nothing shared, left out or interpolated."""
+    batch, layout = worst_batch(shape, load, placement, weights, backends, pinned=True)
+    layout = replace(layout, blocks=range(shape.trunk_layers))
+    first = Scheduler(backends, copies=copies_of_inputs(placement, backends))
+    peaks = first.peaks(build(shape, layout, batch))
+    if not first.room:
+        return peaks
+    again = Scheduler(backends, copies=copies_of_inputs(placement, backends), room=first.room)
+    return [max(each) for each in zip(peaks, again.peaks(build(shape, layout, batch)), strict=True)]
+
+
+@SOME
+@given(
+    family=st.sampled_from([f for f in ALIKE if f in TEXT]),
+    quant=st.sampled_from(["Q4_K_M", "Q8_0", "F16"]),
+    cards=st.sampled_from(
+        [[CARDS[0]], [CARDS[1]], [CARDS[2]], [CARDS[3]], [CARDS[0], replace(CARDS[0], name="CUDA1")]]
+    ),
+    kv=st.sampled_from(["f16", "q8_0"]),
+    flash=st.sampled_from(["auto", "auto", "off"]),
+    ubatch=st.sampled_from([8, 72, 512]),
+    parallel=st.sampled_from([1, 3]),
+    layers=st.integers(0, 50),
+    host_experts=st.sampled_from([0, 0, 5, 99]),
+    num_ctx=st.integers(256, 140_000),
+)
+def test_a_few_blocks_tell_of_all(
+    family: str,
+    quant: str,
+    cards: list[Device],
+    kv: str,
+    flash: str,
+    ubatch: int,
+    parallel: int,
+    layers: int,
+    host_experts: int,
+    num_ctx: int,
+) -> None:
+    kv = "f16" if flash == "off" else kv
+    load = LoadSettings(num_ctx=num_ctx, ubatch=ubatch, parallel=parallel, kv_type_k=kv, kv_type_v=kv, flash_attn=flash)  # type: ignore[arg-type]
+    asked = planned(text_model(TEXT[family], quant), layers, cards, host_experts)
+    answer = compute_bytes(asked[0], load, *asked[1:], replays=Replays(), chains=Chains())
+    assert list(answer.bytes_by_backend) == of_all_blocks(load, *asked)
 
 
 @FEW
@@ -50,81 +113,61 @@ def compute(model: Model, load: LoadSettings, layers: int, card: Device, replays
     st.lists(st.integers(256, 200_000), min_size=5, max_size=7),
 )
 def test_other_contexts(family: str, card: Device, kv: str, ubatch: int, layers: int, contexts: list[int]) -> None:
-    model, shared = text_model(TEXT[family]), Replays()
+    model, shared, chains = text_model(TEXT[family]), Replays(), Chains()
     for num_ctx in contexts:
         load = LoadSettings(num_ctx=num_ctx, ubatch=ubatch, kv_type_k=kv, kv_type_v=kv)  # type: ignore[arg-type]
-        assert compute(model, load, layers, card, shared) == compute(model, load, layers, card, Replays())
+        answer = compute(model, load, layers, card, shared, chains)
+        assert answer == compute(model, load, layers, card, Replays())
 
 
 @FEW
 @given(
-    st.sampled_from(FAMILIES[:4]),
+    st.sampled_from([*FAMILIES[1:3], *FEW_OF_EACH]),
     st.sampled_from(CARDS),
     st.lists(st.tuples(st.sampled_from(["Q8_0", "Q6_K", "F16", "Q4_K_M"]), st.integers(0, 60)), min_size=4, max_size=6),
 )
 def test_other_quants_and_placements(family: str, card: Device, loads: list[tuple[str, int]]) -> None:
-    shared, load = Replays(), LoadSettings(num_ctx=8192)
+    shared, chains, load = Replays(), Chains(), LoadSettings(num_ctx=8192)
     for quant, layers in loads:
         model = text_model(TEXT[family], quant)
-        assert compute(model, load, layers, card, shared) == compute(model, load, layers, card, Replays())
+        answer = compute(model, load, layers, card, shared, chains)
+        assert answer == compute(model, load, layers, card, Replays())
 
 
-class OneHeap:
-    """A structure of one buffer, as far as Replays looks at it."""
-
-    backends = (Backend("GPU", "cuda", 1),)
-
-    def key(self, *, typed: bool) -> str:
-        return "typed" if typed else "outline"
-
-
-def asked(size: Callable[[int], int], contexts: Iterable[int]) -> tuple[list[int], int]:
-    """The answers for a graph of one tensor whose size follows the cells, and how many were replayed."""
-    replays, calls = Replays(), []
-
-    def record(cells: int) -> Recorded:
-        calls.append(cells)
-        return Recorded((Tape([0, ~0], [size(cells)], [0]),), by_type=False)
-
-    structure = cast("Structure", OneHeap())
-    answers = [replays.peaks(structure, cells, record, reach=(256, 65536))[0] for cells in contexts]
-    return answers, len(calls)
-
-
-CONTEXTS = [n * 256 for n in (40, 8, 20, 3, 200, 41, 100, 9, 60, 12, 256)]
+@FEW
+@given(
+    family=st.sampled_from(
+        ["qwen3-0.6b", "qwen3.5-0.8b", "gemma-3-1b", "deepseek-v2-lite", "lfm2-1.2b", "gemma-4-e2b"]
+    ),
+    card=st.sampled_from(CARDS[:3]),
+    flash=st.sampled_from(["on", "off"]),
+    layers=st.sampled_from([0, 9, 99]),
+    steps=st.integers(1, 500),
+)
+def test_a_graph_for_any_cells_has_the_sizes_of_every_one(
+    family: str, card: Device, flash: str, layers: int, steps: int
+) -> None:
+    shape, placement, weights, backends = planned(text_model(TEXT[family]), layers, [card])
+    load = LoadSettings(num_ctx=steps * CELL_PADDING, flash_attn=flash)  # type: ignore[arg-type]
+    batch, layout = worst_batch(shape, load, placement, weights, backends, pinned=True)
+    layout = replace(layout, blocks=range(shape.trunk_layers))
+    asked = Scheduler(backends).tape(build(shape, layout, batch))
+    of_any = Scheduler(backends, steps=steps).tape(build(shape, layout, replace(batch, cells=ANY_CELLS)))
+    assert asked.moves == of_any.moves
+    assert asked.sizes == [bytes_at(size, steps) for size in of_any.sizes]
 
 
 @pytest.mark.parametrize(
-    ("size", "at_most"),
-    [
-        (lambda cells: 1000 + 4 * cells, 5),
-        (lambda cells: 5000, 5),
-        (lambda cells: 4 * min(cells, 2560), len(CONTEXTS) + 2),
-        (lambda cells: 4 * max(cells, 10240), len(CONTEXTS) + 2),
-        (lambda cells: cells * cells, len(CONTEXTS) + 2),
-    ],
-    ids=["grows", "stays", "capped", "at least", "curved"],
+    ("each", "rest", "limit", "steps"),
+    [(4, 100, 120, 5), (4, 100, 123, 5), (4, 100, 99, -1), (4, 100, 100, 0), (0, 100, 99, -1)],
+    ids=["just fits", "a rest that holds no step", "too large without cells", "room for none", "does not grow"],
 )
-def test_only_what_is_on_one_line_is_not_replayed(size: Callable[[int], int], at_most: int) -> None:
-    answers, replayed = asked(size, CONTEXTS)
-    assert answers == [size(cells) for cells in CONTEXTS]
-    assert replayed <= at_most
+def test_how_many_steps_of_cells_a_limit_leaves_room_for(each: int, rest: int, limit: int, steps: int) -> None:
+    size = each * (ANY_CELLS // CELL_PADDING) + rest
+    assert steps_within(size, limit) == steps
+    assert bytes_at(size, max(steps, 0)) <= max(limit, rest)
+    assert bytes_at(size, steps + 1) > limit
 
 
-def test_what_depends_on_the_types_of_weights_is_not_shared_between_quants() -> None:
-    replays = Replays()
-
-    class Typed(OneHeap):
-        def __init__(self, quant: str, size: int) -> None:
-            self.quant, self.size = quant, size
-
-        def key(self, *, typed: bool) -> str:
-            return self.quant if typed else "outline"
-
-        def record(self, _: int) -> Recorded:
-            return Recorded((Tape([0], [self.size], [0]),), by_type=True)
-
-    for _ in range(2):
-        for quant, size in (("Q4_K_M", 100), ("Q8_0", 200)):
-            one = Typed(quant, size)
-            assert replays.peaks(cast("Structure", one), 256, one.record, reach=(256, 256)) == [size]
+def test_a_size_that_does_not_grow_fits_whatever_the_cells_are() -> None:
+    assert steps_within(100, 100) == ANY_STEPS

@@ -55,6 +55,7 @@ class Decoder(Pieces):
             self.layer = layer
             current = self._pass(current, last=layer == last)
             current = self._with_image_rows(current)
+            self.graph.ends.append(current)
         self._head(current)
         return self.graph
 

@@ -1,0 +1,36 @@
+"""Sizes for any number of cells, as one number: the graph is built with more cells than there ever are.
+
+Cells come in steps of 256, and every size that they are part of grows in proportion to them. So with 256 * 2^80 cells a
+size is a number of 2^80 (the bytes of a step) and a rest (the bytes that stay): one graph tells the sizes of all.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qwenops.memory.kv import CELL_PADDING
+
+_STEP: Final = 1 << 80  # the bytes of a step count as so many
+_BEYOND: Final = _STEP >> 1  # more than anything has
+ANY_CELLS: Final = CELL_PADDING * _STEP
+ANY_STEPS: Final = _BEYOND
+
+
+def bytes_at(size: int, steps: int) -> int:
+    """A size with so many steps of cells."""
+    if size < _BEYOND:
+        return size
+    each, rest = _grown(size)
+    return rest + each * steps
+
+
+def steps_within(size: int, limit: int) -> int:
+    """How many steps of cells there can be before a size is over a limit."""
+    each, rest = _grown(size)
+    return (limit - rest) // each if each else ANY_STEPS if rest <= limit else -1
+
+
+def _grown(size: int) -> tuple[int, int]:
+    """The bytes of a step, and those that stay: less than none where the last row of a view ends before its stride."""
+    each = (size + _BEYOND) // _STEP
+    return each, size - each * _STEP

@@ -1,0 +1,164 @@
+"""Replays of models whose blocks are alike, put together from the parts of a few blocks.
+
+Where a model is cut between host and devices, how many blocks are on either side and which types their weights have
+changes nothing of what is taken and given back for a block, only how often and how much. So a graph of few blocks is
+recorded for every kind of ends and borders, cut into parts, and the parts are played in the order of the whole model.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from qwenops.memory.backends import Backend
+from qwenops.memory.cells import bytes_at
+from qwenops.memory.parts import Parts, cut_by_block, may_come_again
+from qwenops.memory.periods import Repeat, Shortened, shortened
+from qwenops.memory.playing import Player, Step
+from qwenops.memory.replays import KEPT, Record, Recorded, Structure
+
+# how many blocks are kept behind a period, tried in this order; Metal looks far ahead for work to do beside other work
+_BEHIND: Final = (1, 3, 9)
+_BEHIND_METAL: Final = (3, 9)
+_KEPT_PLANS: Final = 16 * KEPT
+_KEPT_SIZES: Final = 32
+
+
+class _NotAlikeError(Exception):
+    """The blocks of a structure do not come again as they are."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A chain, the blocks whose graph is recorded for it, and which of those every block of the model is like."""
+
+    chain: _Chain
+    kept: tuple[int, ...]
+    sources: tuple[int, ...]
+
+
+class Chains:
+    """Buffer peaks of structures whose blocks are alike."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[Hashable, _Plan | None] = OrderedDict()
+        self._chains: OrderedDict[Hashable, _Chain | None] = OrderedDict()
+        self._players: dict[tuple[Backend, ...], Player] = {}
+
+    def peaks(self, structure: Structure, steps: int, record: Record) -> list[int] | None:
+        """Bytes of each backend's buffer, as Replays.peaks gives them; None where the blocks are not alike."""
+        if not structure.by_traits:
+            return None
+        whole = structure.placed
+        if whole not in self._plans:
+            self._plans[whole] = self._plan(structure, record)
+            if len(self._plans) > _KEPT_PLANS:
+                self._plans.popitem(last=False)
+        plan = self._plans[whole]
+        if plan is None:
+            return None
+        player = self._players.get(structure.backends)
+        if player is None:
+            player = self._players[structure.backends] = Player(structure.backends)
+        try:
+            sized = plan.chain.sized(steps, record, plan.kept)
+        except _NotAlikeError:
+            self._plans[whole] = None
+            return None
+        return player.peaks(sized.steps(structure, plan.sources, player))
+
+    def _plan(self, structure: Structure, record: Record) -> _Plan | None:
+        word = structure.word
+        metal = any(b.kind == "metal" for b in structure.backends)
+        for behind in _BEHIND_METAL if metal else _BEHIND:
+            short = shortened(word, behind)
+            places = tuple((r.at, r.period) for r in short.repeats)
+            key = structure.skeleton(tuple(word[i] for i in short.kept), places)
+            if key not in self._chains:
+                self._chains[key] = _Chain.begun(short, record)
+                if len(self._chains) > KEPT:
+                    self._chains.popitem(last=False)
+            found = self._chains[key]
+            if found is not None:
+                return _Plan(found, short.kept, short.sources)
+        return None
+
+
+class _Chain:
+    """The parts of one skeleton. `repeats` are those that were left out of it."""
+
+    def __init__(self, repeats: Sequence[Repeat]) -> None:
+        self._repeats = repeats
+        self._recorded: list[tuple[Recorded, Parts]] = []
+        self._sized: OrderedDict[int, _Sized] = OrderedDict()
+
+    @classmethod
+    def begun(cls, short: Shortened, record: Record) -> _Chain | None:
+        """A chain with a first recording; None where its blocks are not alike."""
+        chain = cls(short.repeats)
+        try:
+            chain.learn(record, short.kept)
+        except _NotAlikeError:
+            return None
+        return chain
+
+    def learn(self, record: Record, blocks: Sequence[int]) -> tuple[Recorded, Parts]:
+        """Replay the graph of the blocks that are kept."""
+        recorded = record(blocks)
+        if len(recorded.tapes) > 1:
+            raise _NotAlikeError  # splits were short of room: what is done depends on their number
+        (tape,) = recorded.tapes
+        parts = cut_by_block(tape, blocks)
+        if len(tape.ends) != len(blocks) or not all(may_come_again(parts, tape, repeat) for repeat in self._repeats):
+            raise _NotAlikeError
+        self._recorded.append((recorded, parts))
+        return recorded, parts
+
+    def sized(self, steps: int, record: Record, blocks: Sequence[int]) -> _Sized:
+        """The parts with the sizes that belong to so many steps of cells."""
+        found = self._sized.get(steps)
+        if found is None:
+            of_these = (each for each in self._recorded if each[0].holds_at(steps))
+            recorded, parts = next(of_these, None) or self.learn(record, blocks)
+            found = self._sized[steps] = _Sized(recorded.tapes[0].sizes, parts, steps)
+            if len(self._sized) > _KEPT_SIZES:
+                self._sized.popitem(last=False)
+        return found
+
+
+class _Sized:
+    """The steps of a chain for one number of cells, made as they are asked for."""
+
+    def __init__(self, sizes: Sequence[int], parts: Parts, steps_of_cells: int) -> None:
+        self._sizes = sizes
+        self._parts = parts
+        self._cells = steps_of_cells
+        self._bare: dict[int, list[int]] = {}
+        self._steps: dict[Hashable, Step] = {}
+
+    def steps(self, structure: Structure, sources: Sequence[int], player: Player) -> list[Step]:
+        """What is played for the whole model; sizes of copies of weights are those of the block's own."""
+        kinds, copied_from, found = structure.weights.kinds, self._parts.copied_from, self._steps
+        steps = []
+        for block, part in enumerate((*sources, len(self._parts.parts) - 1)):
+            key: Hashable = part
+            if copied_from[part]:
+                key = (part, *[kinds[0 if ahead is None else block + 1 + ahead] for ahead in copied_from[part]])
+            step = found.get(key)
+            if step is None:
+                step = found[key] = self._step(structure, part, block, player)
+            steps.append(step)
+        return steps
+
+    def _step(self, structure: Structure, part: int, block: int, player: Player) -> Step:
+        parts = self._parts
+        if part not in self._bare:
+            own = self._sizes[parts.own[part] : parts.own[part + 1]]
+            self._bare[part] = [bytes_at(size, self._cells) for size in own]
+        sizes = self._bare[part].copy()
+        for place, ahead, name in parts.copies[part]:
+            full = name if ahead is None else f"blk.{block + ahead}.{name}"
+            sizes[place] = structure.copy_bytes(full, parts.parts[part].backends[place])
+        return player.step(parts.parts[part], tuple(sizes))
