@@ -133,7 +133,8 @@ class Tape:
     `moves` has the number of a place that is taken, or its complement (~number) where it is given back. `sizes` and
     `backends` say of each place how many bytes it has and whose buffer it is in. `cut` are places that were another one
     before (an operation that wrote over its source): what the other had beyond their own size is given back. `ends` are
-    how many moves were made when each block was through, `copied` the places of copies of weights with their names.
+    how many moves were made when each block was through, `copied` the places of copies of weights with their names,
+    `ahead` the numbers of the blocks for which something is taken ahead of all blocks (in a pipeline).
     """
 
     moves: list[int] = field(default_factory=list)
@@ -141,7 +142,8 @@ class Tape:
     backends: list[int] = field(default_factory=list)
     cut: dict[int, int] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
-    copied: dict[int, str] = field(default_factory=dict, compare=False)
+    copied: dict[int, str] = field(default_factory=dict)
+    ahead: frozenset[int] = frozenset()
 
     def play(self, backends: Sequence[Backend], sizes: Sequence[int] | None = None) -> list[int]:
         """Buffer bytes of each backend; `sizes` in place of those of the tape."""

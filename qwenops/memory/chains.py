@@ -3,6 +3,7 @@
 Where a model is cut between host and devices, how many blocks are on either side and which types their weights have
 changes nothing of what is taken and given back for a block, only how often and how much. So a graph of few blocks is
 recorded for every kind of ends and borders, cut into parts, and the parts are played in the order of the whole model.
+Where parts turn out not to come again as they are, more blocks are recorded, and in the end all of them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Final
 from qwenops.memory.backends import Backend
 from qwenops.memory.cells import bytes_at
 from qwenops.memory.parts import Parts, cut_by_block, may_come_again
-from qwenops.memory.periods import Repeat, Shortened, shortened
+from qwenops.memory.periods import Repeat, Shortened, shortened, whole
 from qwenops.memory.playing import Player, Step
 from qwenops.memory.replays import KEPT, Record, Recorded, Structure
 
 # how many blocks are kept behind a period, tried in this order; Metal looks far ahead for work to do beside other work
-_BEHIND: Final = (1, 3, 9)
-_BEHIND_METAL: Final = (3, 9)
+_BEHIND: Final = (1, 8)
+_BEHIND_METAL: Final = (3, 8)
 _KEPT_PLANS: Final = 16 * KEPT
 _KEPT_SIZES: Final = 32
 
@@ -40,7 +41,7 @@ class _Plan:
 
 
 class Chains:
-    """Buffer peaks of structures whose blocks are alike."""
+    """Buffer peaks by kinds of blocks, ends and borders."""
 
     def __init__(self) -> None:
         self._plans: OrderedDict[Hashable, _Plan | None] = OrderedDict()
@@ -48,15 +49,13 @@ class Chains:
         self._players: dict[tuple[Backend, ...], Player] = {}
 
     def peaks(self, structure: Structure, steps: int, record: Record) -> list[int] | None:
-        """Bytes of each backend's buffer, as Replays.peaks gives them; None where the blocks are not alike."""
-        if not structure.by_traits:
-            return None
-        whole = structure.placed
-        if whole not in self._plans:
-            self._plans[whole] = self._plan(structure, record)
+        """Bytes of each backend's buffer, as Replays.peaks gives them; None where blocks hang together."""
+        placed = structure.placed
+        if placed not in self._plans:
+            self._plans[placed] = self._plan(structure, record)
             if len(self._plans) > _KEPT_PLANS:
                 self._plans.popitem(last=False)
-        plan = self._plans[whole]
+        plan = self._plans[placed]
         if plan is None:
             return None
         player = self._players.get(structure.backends)
@@ -65,15 +64,15 @@ class Chains:
         try:
             sized = plan.chain.sized(steps, record, plan.kept)
         except _NotAlikeError:
-            self._plans[whole] = None
+            self._plans[placed] = None
             return None
         return player.peaks(sized.steps(structure, plan.sources, player))
 
     def _plan(self, structure: Structure, record: Record) -> _Plan | None:
         word = structure.word
         metal = any(b.kind == "metal" for b in structure.backends)
-        for behind in _BEHIND_METAL if metal else _BEHIND:
-            short = shortened(word, behind)
+        tries = [shortened(word, behind) for behind in (_BEHIND_METAL if metal else _BEHIND)]
+        for short in dict.fromkeys((*tries, whole(word))):
             places = tuple((r.at, r.period) for r in short.repeats)
             key = structure.skeleton(tuple(word[i] for i in short.kept), places)
             if key not in self._chains:
@@ -110,8 +109,10 @@ class _Chain:
         if len(recorded.tapes) > 1:
             raise _NotAlikeError  # splits were short of room: what is done depends on their number
         (tape,) = recorded.tapes
+        if len(tape.ends) != len(blocks):
+            raise _NotAlikeError
         parts = cut_by_block(tape, blocks)
-        if len(tape.ends) != len(blocks) or not all(may_come_again(parts, tape, repeat) for repeat in self._repeats):
+        if not all(may_come_again(parts, tape, repeat) for repeat in self._repeats):
             raise _NotAlikeError
         self._recorded.append((recorded, parts))
         return recorded, parts

@@ -1,8 +1,6 @@
 """Compute buffers of a text model: the runtime's worst batch, built, scheduled and allocated in miniature.
 
-A model's blocks repeat. Where they are known to be alike a few are built and all are allocated (chains.py). Else the
-allocator's state repeats after some of them, too, and a sample of the blocks is built and allocated, one that keeps
-every boundary (first blocks, host to device, device to device, last block) and every kind of block.
+A model's blocks repeat: a few of them are built and scheduled, and all are allocated (chains.py).
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
 from qwenops.memory.cells import ANY_CELLS
 from qwenops.memory.chains import Chains
 from qwenops.memory.draft import output_rows, snapshots
-from qwenops.memory.flash import attention_stays, may_leave
+from qwenops.memory.flash import attention_stays
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.draft_head import RollingBack
@@ -36,11 +33,7 @@ from qwenops.memory.types import LoadSettings
 from qwenops.memory.weights import Weights
 from qwenops.units import pad
 
-_STEADY = 3  # blocks of one kind after which nothing new happens
 _PROBE_TOKENS = 16
-_TURNS = 6  # blocks on the host can take turns between two or three states of the allocator
-_STEADY_PERIODS = 2  # the same for a hybrid, whose blocks alternate
-_LATE_PERIODS = {True: 8, False: 3}  # the same for a hybrid's blocks on the host, by whether its delta net is fused
 
 
 @dataclass(frozen=True)
@@ -89,8 +82,6 @@ def compute_bytes(
     try:
         peaks = (chains or _chains).peaks(structure, steps, record)
         if peaks is None:
-            blocks = sample_blocks(shape, placement, weights, fused=batch.fused_recurrence)
-            structure = replace(structure, layout=replace(layout, blocks=blocks))
             peaks = (replays or _replays).peaks(structure, steps, record)
     except LookupError:
         return Compute(_guess(shape, batch, placement, weights), batch.flash)
@@ -122,7 +113,7 @@ def worst_batch(
     *,
     pinned: bool,
 ) -> tuple[Batch, Layout]:
-    """The batch that is reserved for, on the attention path that is taken, and where things lie, without blocks."""
+    """The batch that is reserved for, on the attention path that is taken, and where things lie."""
     tokens = _tokens(shape, settings)
     embeds = shape.pooling is not None and settings.outputs == "server"
     every_row = embeds or settings.outputs == "library"
@@ -145,11 +136,10 @@ def worst_batch(
     undecided = settings.flash_attn == "auto" and not is_quantized(batch.type_v)
     if undecided and not _flash_runs(shape, batch, placement, backends):
         batch = replace(batch, flash=False)
-    layout = Layout(weights.find, placement.backends, (), placement.full, pinned=pinned)
-    if undecided and batch.flash and may_leave(shape, layout):
-        sampled = replace(layout, blocks=sample_blocks(shape, placement, weights, fused=batch.fused_recurrence))
-        if not attention_stays(shape, sampled, batch, backends):
-            batch = replace(batch, flash=False)
+    blocks = range(shape.trunk_layers)
+    layout = Layout(weights.find, placement.backends, blocks, placement.full, pinned=pinned)
+    if undecided and batch.flash and not attention_stays(shape, layout, batch, backends, weights.forms):
+        batch = replace(batch, flash=False)
     return batch, layout
 
 
@@ -226,73 +216,3 @@ def _pipelined(placement: Placement, backends: Sequence[Backend]) -> bool:
     """Several devices with every layer on them work as a pipeline, with copies of the inputs."""
     devices = [b for b in backends if not b.is_host]
     return len(devices) > 1 and placement.full and not placement.host_experts and not placement.overflows
-
-
-def sample_blocks(shape: Shape, placement: Placement, weights: Weights, *, fused: bool = True) -> list[int]:
-    """The blocks to build: both ends of every run on one backend, and each mix of tensor types with its neighbours.
-
-    What is left out is whole periods, so that a hybrid's order of recurrent and attention blocks stays as it is. Its
-    blocks on the host, whose weights pass through the device one by one, settle late: more of them are kept. Such
-    blocks can also take turns between two or three states of the allocator: of blocks that are alike six are left out,
-    or twelve, and so on.
-    """
-    if any(shape.recurrent) and (shape.experts_used == 1 or (shape.side_by_side and not placement.full)):
-        return list(range(shape.trunk_layers))  # the shapes known to drift on to the last block
-    if (any(shape.recurrent) or shape.latent_k) and len(set(placement.backends) - {placement.cpu}) > 1:
-        # between devices the buffer grows with every period of a hybrid, and with every latent row that is widened
-        return list(range(shape.trunk_layers))
-    period = _period(shape)
-    chosen: set[int] = set()
-    for start, end in _runs(shape, placement):
-        late = any(shape.recurrent) and placement.backends[start] == placement.cpu
-        periods = _LATE_PERIODS[fused] if late else _STEADY_PERIODS if any(shape.recurrent) else 1
-        head = pad(start, period) + max(_STEADY, periods * period)
-        tail = (end // period - 1) * period if period > 1 else end - _STEADY
-        if any(_cache_is_fetched(shape, placement, i) for i in range(start, end)):
-            head = end
-        chosen.update(range(start, min(head, end)))
-        chosen.update(range(max(tail, start), end))
-        seen = {weights.mixes[i] for i in chosen if i >= start}
-        for i in range(start, end):
-            if weights.mixes[i] not in seen:
-                seen.add(weights.mixes[i])
-                first = i // period * period
-                chosen.update(range(max(min(first, i - 1), start), min(max(first + period, i + 2), end)))
-        if placement.backends[start] == placement.cpu and period == 1:
-            chosen.update(_to_leave_whole_turns(chosen, start, end))
-    return sorted(chosen)
-
-
-def _cache_is_fetched(shape: Shape, placement: Placement, layer: int) -> bool:
-    """Whether a block reads a cache that lies on another backend: every one of them adds a copy to its split."""
-    return placement.backends[shape.cache_of(layer)] != placement.backends[layer]
-
-
-def _to_leave_whole_turns(chosen: set[int], start: int, end: int) -> list[int]:
-    kept = sorted(i for i in chosen if start <= i < end)
-    return [i for a, b in pairwise(kept) for i in range(b - (b - a - 1) % _TURNS, b)]
-
-
-def _period(shape: Shape) -> int:
-    """After how many blocks the order of their kinds begins again."""
-    whole = [i for i in range(shape.trunk_layers) if not shape.recurrent[i] and not shape.sliding[i]]
-    kinds = [(shape.recurrent[i], shape.sliding[i]) for i in range(shape.trunk_layers)]
-    if len(set(kinds)) == 1 or len(whole) < 2:
-        return GRAPHS.get(shape.architecture, Decoder).period
-    period = whole[1] - whole[0]
-    return period if kinds[period:] == kinds[:-period] else shape.trunk_layers
-
-
-def _runs(shape: Shape, placement: Placement) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    start = 0
-    for i in range(1, shape.trunk_layers + 1):
-        if i == shape.trunk_layers or _kind(shape, placement, i) != _kind(shape, placement, start):
-            runs.append((start, i))
-            start = i
-    return runs
-
-
-def _kind(shape: Shape, placement: Placement, i: int) -> tuple[int, bool, bool, bool, bool]:
-    shares, sparse = i >= shape.layers - shape.sharing, i < shape.sparse_blocks
-    return placement.backends[i], i in placement.host_experts, shape.image_after(i) >= 0, shares, sparse

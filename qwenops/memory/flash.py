@@ -8,32 +8,52 @@ through, so its attention stands next to operations of the device and goes there
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from qwenops.memory.backends import Backend
+from qwenops.memory.cells import ANY_CELLS
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.hybrid import Hybrid
 from qwenops.memory.graphs.pieces import Batch, Layout
+from qwenops.memory.kv import CELL_PADDING
 from qwenops.memory.scheduler import Scheduler
 from qwenops.memory.shape import Shape
+from qwenops.memory.tensor import Graph
 
 
-def may_leave(shape: Shape, layout: Layout) -> bool:
-    """Whether anything is fetched early: not where all is on devices."""
+def attention_stays(
+    shape: Shape, layout: Layout, batch: Batch, backends: Sequence[Backend], forms: tuple[int, ...]
+) -> bool:
+    """Whether the fused attention of every block is placed where the block's cache lies.
+
+    `forms` are those of the weights (weights.py), by which an earlier answer is found again.
+    """
     maker = GRAPHS.get(shape.architecture, Decoder)
-    return not layout.full and any(shape.recurrent) and not issubclass(maker, Hybrid)
+    if layout.full or not any(shape.recurrent) or issubclass(maker, Hybrid):
+        return True  # all on devices, or nothing is fetched early
+    probe = replace(batch, tokens=batch.sequences, outputs=batch.sequences, cells=ANY_CELLS)
+    steps = batch.cells // CELL_PADDING
+    key = (shape, probe, forms, layout.layer_backend, layout.pinned, tuple(backends))
+    for least, most, answer in _answers.get(key, ()):
+        if least <= steps <= most:
+            return answer
+    scheduler = Scheduler(backends, steps=steps)
+    stays = _stays(maker(shape, layout, probe).build(), scheduler)
+    if len(_answers) >= _KEPT:
+        _answers.pop(next(iter(_answers)))
+    _answers.setdefault(key, []).append((scheduler.least_steps, scheduler.most_steps, stays))
+    return stays
 
 
-def attention_stays(shape: Shape, layout: Layout, batch: Batch, backends: Sequence[Backend]) -> bool:
-    """Whether the fused attention of every block is placed where the block's cache lies."""
-    if not may_leave(shape, layout):
-        return True
-    maker = GRAPHS.get(shape.architecture, Decoder)
-    probe = replace(batch, tokens=batch.sequences, outputs=batch.sequences)
-    graph = maker(shape, layout, probe).build()
-    Scheduler(backends).assign(graph)
+_KEPT: Final = 1024
+_answers: dict[Hashable, list[tuple[int, int, bool]]] = {}  # between how many steps of cells, and whether it stays
+
+
+def _stays(graph: Graph, scheduler: Scheduler) -> bool:
+    scheduler.assign(graph)
     for t in graph.nodes:
         if t.op == "FLASH_ATTN_EXT":
             cache = t.src[1].view_of

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
+from itertools import zip_longest
 
 from qwenops.memory.allocator import Tape
 from qwenops.memory.periods import Repeat
@@ -102,38 +104,55 @@ def may_come_again(parts: Parts, tape: Tape, repeat: Repeat) -> bool:
     """Whether a period leaves things as it found them, so that another one behind it would do the same.
 
     What is alive before the period and behind it must be the same places. Where it is not (what one block hands to the
-    next), the block behind must do with it what the first one of the period does, until it has given it back.
+    next), the blocks behind must do with it what the first ones of the period do, until it has been given back. No
+    block of the period may add to what is taken ahead of all blocks.
     """
     here, there = repeat.at, repeat.at + repeat.period
+    if not tape.ahead.isdisjoint(range(here, there)):
+        return False
+    while there < len(parts.parts) - 1:
+        passed_on = _passed_on(parts, tape, here, there)
+        alike = None if passed_on is None else _alike(parts.parts[here], parts.parts[there], passed_on)
+        if alike is not _Alike.SO_FAR:
+            return alike is _Alike.UNTIL_GIVEN_BACK
+        here, there = here + 1, there + 1
+    return False
+
+
+class _Alike(Enum):
+    """How far two parts do the same: until what was passed on is given back, or all of it with something left."""
+
+    UNTIL_GIVEN_BACK = 1
+    SO_FAR = 2
+
+
+def _passed_on(parts: Parts, tape: Tape, here: int, there: int) -> set[int] | None:
+    """What is alive before two parts and is not the same place, by its number; None where it cannot be the like."""
     one, other = parts.before[here], parts.before[there]
     if len(one) != len(other):
-        return False
-    passed_on = {i for i, places in enumerate(zip(one, other, strict=True)) if places[0] != places[1]}
-    for i in passed_on:
-        a, b = one[i], other[i]
+        return None
+    differing = {i: places for i, places in enumerate(zip(one, other, strict=True)) if places[0] != places[1]}
+    for a, b in differing.values():
         if tape.backends[a] != tape.backends[b] or (tape.sizes[a] != tape.sizes[b] and a not in tape.copied):
-            return False
-    return _begin_alike(parts.parts[here], parts.parts[there], passed_on)
+            return None
+    return set(differing)
 
 
-def _begin_alike(one: Part, other: Part, passed_on: set[int]) -> bool:
-    """Whether two parts do the same until what was passed on to them is given back.
-
-    Only one of them may be the last that needs something which both of them find.
-    """
+def _alike(one: Part, other: Part, passed_on: set[int]) -> _Alike | None:
+    """How far two parts do the same; either may be the last that needs something which both of them find."""
     left = set(passed_on)
-    moves = (_without_last_uses(part, passed_on) for part in (one, other))
-    cuts = dict(one.cut), dict(other.cut)
-    for move, same in zip(*moves, strict=False):
+    moves, same_moves = (_without_last_uses(part, passed_on) for part in (one, other))
+    cut, same_cut = dict(one.cut), dict(other.cut)
+    for move, same in zip_longest(moves, same_moves):
         if not left:
-            return True
-        if move != same or cuts[0].get(move) != cuts[1].get(move):
-            return False
+            return _Alike.UNTIL_GIVEN_BACK
+        if move is None or move != same or cut.get(move) != same_cut.get(move):
+            return None
         own = move - one.alive
         if own >= 0 and one.backends[own] != other.backends[own]:
-            return False
-        left -= {~move, cuts[0].get(move)}
-    return not left
+            return None
+        left -= {~move, cut.get(move)}
+    return _Alike.SO_FAR if left else _Alike.UNTIL_GIVEN_BACK
 
 
 def _without_last_uses(part: Part, passed_on: set[int]) -> list[int]:

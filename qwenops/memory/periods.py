@@ -32,6 +32,11 @@ class Shortened:
     sources: tuple[int, ...]
 
 
+def whole(word: Sequence[Hashable]) -> Shortened:
+    """Leave out nothing."""
+    return Shortened(tuple(range(len(word))), (), tuple(range(len(word))))
+
+
 def shortened(word: Sequence[Hashable], behind: int = 1) -> Shortened:
     """Leave out what comes again: first blocks that stand side by side, then periods of several.
 

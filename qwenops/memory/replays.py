@@ -19,19 +19,12 @@ from qwenops.memory.backends import OFFLOAD_ROWS, Backend
 from qwenops.memory.cells import bytes_at
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
-from qwenops.memory.graphs.dense import Granite, Mistral3, Phi3
-from qwenops.memory.graphs.gemma import Gemma
-from qwenops.memory.graphs.gpt_oss import GptOss
-from qwenops.memory.graphs.hybrid import Hybrid, Qwen3Next
 from qwenops.memory.graphs.pieces import Batch, Layout
 from qwenops.memory.shape import Shape
 from qwenops.memory.weights import Weights
 
 KEPT: Final = 256  # structures; one has some 100 KiB
 _KEPT_PEAKS: Final = 16 * KEPT
-
-# builders whose blocks look at weights, backend and per-block fields of the shape alone, never at their own number
-_BY_TRAITS: Final = frozenset({Decoder, Hybrid, Qwen3Next, Gemma, GptOss, Phi3, Granite, Mistral3})
 
 
 @dataclass(frozen=True)
@@ -46,11 +39,6 @@ class Structure:
     copies: int
 
     @property
-    def by_traits(self) -> bool:
-        """Whether what is built for a block follows from its tensors, its backend and its traits."""
-        return GRAPHS.get(self.shape.architecture, Decoder) in _BY_TRAITS and not self.shape.sharing
-
-    @property
     def placed(self) -> Hashable:
         """Equal for structures that are alike block by block, whatever types their weights have."""
         return (self._rest, self.weights.forms, self.layout.layer_backend)
@@ -58,9 +46,8 @@ class Structure:
     @property
     def word(self) -> list[Hashable]:
         """A letter for every block: equal where the blocks are alike, whatever types their weights have."""
-        forms, where, traits = self.weights.forms, self.layout.layer_backend, _traits(self.shape)
-        last = self.shape.trunk_layers - 1  # it keeps the wanted rows alone
-        return [(forms[i + 1], where[i], traits[i], i == last) for i in range(self.shape.trunk_layers)]
+        forms, where, traits, shape = self.weights.forms, self.layout.layer_backend, _traits(self.shape), self.shape
+        return [(forms[i + 1], where[i], where[shape.cache_of(i)], traits[i]) for i in range(shape.trunk_layers)]
 
     def skeleton(self, letters: Hashable, repeats: Hashable) -> Hashable:
         """Equal for structures of the same ends and borders; `letters` are the blocks that are kept."""
@@ -80,9 +67,22 @@ class Structure:
 
 @lru_cache(maxsize=64)
 def _traits(shape: Shape) -> tuple[Hashable, ...]:
-    """What the shape says of each block."""
+    """What the shape says of each block, and what the family's builder makes of its number."""
     listed = [v for f in fields(shape) if isinstance(v := getattr(shape, f.name), tuple) and len(v) == shape.layers]
-    return tuple((shape.image_after(i) >= 0, *(values[i] for values in listed)) for i in range(shape.layers))
+    period = GRAPHS.get(shape.architecture, Decoder).period
+    rescaled = shape.rescaled_every or shape.layers + 1
+    return tuple(
+        (
+            i == shape.trunk_layers - 1,  # it keeps the wanted rows alone
+            i % period,
+            (i + 1) % rescaled == 0,
+            i < shape.sparse_blocks,
+            i >= shape.layers - shape.sharing,
+            shape.image_after(i) >= 0,
+            *(values[i] for values in listed),
+        )
+        for i in range(shape.trunk_layers)
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -115,9 +115,8 @@ class Replays:
 
     def peaks(self, structure: Structure, steps: int, record: Record) -> list[int]:
         """Bytes of each backend's buffer with so many steps of 256 cells; `record` is called for what was not met."""
-        blocks = tuple(structure.layout.blocks)
-        key = (structure.placed, blocks)
-        recorded = self._recording(key, steps, lambda: record(blocks))
+        key = structure.placed
+        recorded = self._recording(key, steps, lambda: record(structure.layout.blocks))
         copied = any(tape.copied for tape in recorded.tapes)
         question = (key, steps, structure.weights.kinds if copied else None)
         peaks = self._played.get(question)

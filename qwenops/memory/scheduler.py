@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from qwenops.memory.allocator import Recorder, Tape
@@ -60,6 +60,7 @@ class Scheduler:
         self._offload = offload
         self._twins: dict[tuple[int, int], list[Tensor]] = {}
         self._shared_inputs: list[Tensor] = []
+        self._copied_at: set[int] = set()  # numbers of nodes
 
     def peaks(self, graph: Graph) -> list[int]:
         """Compute buffer bytes of each backend for this graph, which is changed on the way."""
@@ -88,7 +89,18 @@ class Scheduler:
                 for source in split.inputs:
                     leaves.extend(self._twins[id(source), split.backend])
         leaves.extend(graph.leaves)
-        return Recorder(self._backends).record(leaves, nodes, graph.ends)
+        tape = Recorder(self._backends).record(leaves, nodes, graph.ends)
+        return replace(tape, ahead=self._copying_blocks(graph)) if self._copies > 1 else tape
+
+    def _copying_blocks(self, graph: Graph) -> frozenset[int]:
+        """The numbers of the blocks that need copies of what lies elsewhere, which a pipeline takes ahead of all."""
+        ends = {id(t): block for block, t in enumerate(graph.ends)}
+        copying, block = set(), 0
+        for i, t in enumerate(graph.nodes):
+            if i in self._copied_at:
+                copying.add(block)
+            block = ends.get(id(t), block - 1) + 1
+        return frozenset(copying)
 
     # --- where things run ---------------------------------------------------------------------------------------------
 
@@ -208,7 +220,10 @@ class Scheduler:
                 current = _Split(backend, i)
                 splits.append(current)
                 room = self.room.get(len(splits) - 1, _SPLIT_INPUTS)
+            known = len(self._twins)
             self._collect_inputs(t, current)
+            if len(self._twins) > known:
+                self._copied_at.add(i)
             if len(current.inputs) > room:
                 self.room[len(splits) - 1] = 2 * room
         current.end = len(nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from qwenops.memory.chains import Chains
 from qwenops.memory.compute import Compute, build, compute_bytes, copies_of_inputs, worst_batch
 from qwenops.memory.kv import CELL_PADDING
 from qwenops.memory.placement import Placement, place
-from qwenops.memory.replays import Replays
+from qwenops.memory.replays import Recorded, Replays, Structure
 from qwenops.memory.scheduler import Scheduler
 from qwenops.memory.shape import Shape, shape_of
 from qwenops.memory.types import LoadSettings
@@ -31,7 +32,6 @@ CARDS = [
     Device("MTL0", "metal", "a chip", 24 * GIB, 24 * GIB),
 ]
 FAMILIES = ["qwen3-0.6b", "qwen3-vl-2b", "qwen3-30b-a3b", "qwen3.5-0.8b", "gemma-3-1b", "llama-3.2-1b", "qwen2.5-vl-3b"]
-ALIKE = [*FAMILIES, "qwen3.6-35b-a3b", "gemma-3-4b", "gpt-oss-20b", "phi-3.5-mini", "gemma-2-2b"]
 FEW_OF_EACH = ["qwen3-0.6b", "qwen3.5-0.8b", "gemma-3-1b", "deepseek-v2-lite", "lfm2-1.2b"]
 FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -71,7 +71,7 @@ def of_all_blocks(
 
 @SOME
 @given(
-    family=st.sampled_from([f for f in ALIKE if f in TEXT]),
+    family=st.sampled_from(sorted(TEXT)) | st.sampled_from(FAMILIES),
     quant=st.sampled_from(["Q4_K_M", "Q8_0", "F16"]),
     cards=st.sampled_from(
         [[CARDS[0]], [CARDS[1]], [CARDS[2]], [CARDS[3]], [CARDS[0], replace(CARDS[0], name="CUDA1")]]
@@ -80,7 +80,7 @@ def of_all_blocks(
     flash=st.sampled_from(["auto", "auto", "off"]),
     ubatch=st.sampled_from([8, 72, 512]),
     parallel=st.sampled_from([1, 3]),
-    layers=st.integers(0, 50),
+    layers=st.integers(0, 50) | st.just(999),
     host_experts=st.sampled_from([0, 0, 5, 99]),
     num_ctx=st.integers(256, 140_000),
 )
@@ -101,6 +101,32 @@ def test_a_few_blocks_tell_of_all(
     asked = planned(text_model(TEXT[family], quant), layers, cards, host_experts)
     answer = compute_bytes(asked[0], load, *asked[1:], replays=Replays(), chains=Chains())
     assert list(answer.bytes_by_backend) == of_all_blocks(load, *asked)
+
+
+@pytest.mark.parametrize(
+    ("family", "borders"), [("qwen3-0.6b", 1), ("qwen3.5-0.8b", 4), ("gemma-3-4b", 6)], ids=["one", "four", "six"]
+)
+def test_a_border_is_recorded_once_for_any_cells_quant_and_side(family: str, borders: int) -> None:
+    """Where the border can fall in a period of blocks decides what is recorded, not how many blocks there are."""
+    recorded: list[Sequence[int]] = []
+
+    def record(blocks: Sequence[int]) -> Recorded:
+        recorded.append(blocks)
+        built = build(shape, replace(layout, blocks=blocks), of_any)
+        return Recorded((Scheduler(backends, steps=steps).tape(built),), 0, ANY_STEPS)
+
+    chains, load = Chains(), LoadSettings()
+    for quant in ("Q4_K_M", "Q8_0"):
+        model = text_model(replace(TEXT[family], layers=60), quant)
+        for layers in range(25, 37):
+            shape, placement, weights, backends = planned(model, layers, CARDS[:1])
+            batch, layout = worst_batch(shape, load, placement, weights, backends, pinned=True)
+            of_any = replace(batch, cells=ANY_CELLS)
+            structure = Structure(shape, of_any, layout, weights, tuple(backends), 1)
+            for steps in (16, 32, 100):
+                assert chains.peaks(structure, steps, record) is not None
+    assert len(recorded) == borders
+    assert all(len(blocks) < shape.trunk_layers for blocks in recorded)
 
 
 @FEW

@@ -18,6 +18,8 @@ _MAVERICK_EXPERTS: Final = 128  # with so many, heads are not normed
 class Llama4(Decoder):
     """Scout and Maverick."""
 
+    period = _NO_ROPE_STEP
+
     def _inputs(self) -> None:
         super()._inputs()
         self.temperature = tf.graph_input(F32, 1, 1, self.batch.tokens)
