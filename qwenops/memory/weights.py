@@ -24,22 +24,19 @@ from qwenops.units import pad
 _TEST_ROWS = 512  # the batch with which the loader asks whether a device can run a weight's operation
 _EXPERTS = ("_exps.", "_chexps.")
 _VISION = ("v.", "mm.", "a.")  # vision tensors inside the file belong to the projector
-_NO_MIX: frozenset[tuple[str, int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
 class Weights:
     """Where the tensors lie, a tied head as output.weight, and the sums.
 
-    `mixes` says of each block which types its tensors have and where they lie, in a form that compares equal for blocks
-    that are alike. `kinds` are numbers, one for what belongs to no block and one a block, that are equal where tensors
-    have the same names, shapes, types and backends. `forms` are the same without the types of matrices, of
-    which they know only which devices they are too large for.
+    `kinds` are numbers, one for what belongs to no block and one a block, that are equal where tensors have the same
+    names, shapes, types and backends. `forms` are the same without the types of matrices, of which they know only which
+    devices they are too large for.
     """
 
     shares: tuple[_Share, ...]
     bytes_by_backend: tuple[int, ...]
-    mixes: tuple[frozenset[tuple[str, int, int]], ...]
     kinds: tuple[int, ...]
     forms: tuple[int, ...]
 
@@ -67,23 +64,19 @@ def place_weights(header: Header, shape: Shape, placement: Placement, backends: 
     """
     shares = _shares(header).on(shape, tuple(backends))
     taken = [shares.ends(placement.backends[0], placement.backends[-1]), *shares.of_blocks(placement)]
-    mixes = [_NO_MIX] * shape.layers
     kinds, forms = [0] * (shape.layers + 1), [0] * (shape.layers + 1)
     for place, share in zip((0, *(layer + 1 for layer in shares.blocks)), taken, strict=True):
         kinds[place], forms[place] = share.kind, share.form
-        if place:
-            mixes[place - 1] = share.mix
     sums = tuple(sum(each) for each in zip(*(share.sums for share in taken), strict=True))
-    return Weights(tuple(taken), sums, tuple(mixes), tuple(kinds), tuple(forms))
+    return Weights(tuple(taken), sums, tuple(kinds), tuple(forms))
 
 
 @dataclass(frozen=True)
 class _Share:
-    """Some of a file's tensors with their backends, the sums, and which types lie where."""
+    """Some of a file's tensors with their backends, the sums, and the numbers of what is alike."""
 
     places: dict[str, tuple[Tensor, int]]
     sums: tuple[int, ...]
-    mix: frozenset[tuple[str, int, int]]
     kind: int
     form: int
 
@@ -107,7 +100,7 @@ class _Shares:
         """The tensors of one block."""
         shape = self._shape
         if shape.trunk_layers <= layer < shape.layers and not placement.draft_head:
-            return self._share({}, [0] * len(self._backends), _NO_MIX)  # of a draft head
+            return self._share({}, [0] * len(self._backends))  # of a draft head
         backend = placement.backends[min(layer, len(placement.backends) - 1)]
         leaving: tuple[str, ...] = ()
         there = self._cpu
@@ -148,15 +141,13 @@ class _Shares:
     def _made_block(self, layer: int, backend: int, leaving: tuple[str, ...], there: int) -> _Share:
         sums = [0] * len(self._backends)
         places: dict[str, tuple[Tensor, int]] = {}
-        mix: set[tuple[str, int, int]] = set()
         for t in self._tensors[layer]:
             rest = t.name.split(".", 2)[2]
             leaves = any(e in rest for e in _EXPERTS) if leaving is _EXPERTS else rest.startswith(leaving)
             where = _possible(t, t.name, there if leaves else backend, self._backends, self._shape)
             places[t.name] = (t, where)
-            mix.add((rest, t.type, where))
             sums[where] += stored_bytes(t, self._backends[where])
-        return self._share(places, sums, frozenset(mix))
+        return self._share(places, sums)
 
     def _made_ends(self, first: int, last: int) -> _Share:
         backends, cpu = self._backends, self._cpu
@@ -172,17 +163,15 @@ class _Shares:
             if backend == cpu and name == "output.weight" and embedding is not None and t is embedding[0]:
                 continue  # on the host the tied head is the embedding itself
             sums[backend] += stored_bytes(t, backends[backend])
-        return self._share(places, sums, _NO_MIX)
+        return self._share(places, sums)
 
-    def _share(
-        self, places: dict[str, tuple[Tensor, int]], sums: Sequence[int], mix: frozenset[tuple[str, int, int]]
-    ) -> _Share:
+    def _share(self, places: dict[str, tuple[Tensor, int]], sums: Sequence[int]) -> _Share:
         rows = [(_in_block(name), t.shape, t.type, where) for name, (t, where) in places.items()]
         form = [
             (_in_block(name), t.shape, t.type if len(t.shape) == 1 else self._too_large_for(t), where)
             for name, (t, where) in places.items()
         ]
-        return _Share(places, tuple(sums), mix, _number_of(frozenset(rows)), _number_of(frozenset(form)))
+        return _Share(places, tuple(sums), _number_of(frozenset(rows)), _number_of(frozenset(form)))
 
     def _too_large_for(self, t: Tensor) -> tuple[bool, ...]:
         """For each backend, whether it refuses to compute with a tensor of this size."""
