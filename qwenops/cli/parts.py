@@ -10,15 +10,21 @@ import click
 
 
 class PartsGroup(click.Group):
-    """The parts by name; a model in a part's place is for `meant`, which is all that the command once was."""
+    """The parts by name; what stands in a part's place is for `meant`, which is all that the command once was.
 
-    def __init__(self, *args: Any, meant: str = "", **kwargs: Any) -> None:
+    With `alone` the name of the group by itself is that part too, where others show their help.
+    """
+
+    def __init__(self, *args: Any, meant: str = "", alone: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.meant = meant
+        self.alone = alone
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the part in that is meant; a model of a part's name is given as ./NAME."""
         own = {name for param in self.get_params(ctx) for name in param.opts}
+        if not args and self.alone and not ctx.resilient_parsing:
+            args = [self.meant]
         if args and args[0] not in self.commands and args[0] not in own:
             self._check_near(ctx, args[0])
             args = [self.meant, *args]

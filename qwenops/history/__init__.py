@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from qwenops.history.rows import LoadRow, MadeKind, MadeRow, Outcome, PlanRow, RecipeRow, ResultKind, ResultRow
+from qwenops.history.rows import (
+    TABLES,
+    Learned,
+    LoadRow,
+    MadeKind,
+    MadeRow,
+    Outcome,
+    PlanRow,
+    RecipeRow,
+    ResultKind,
+    ResultRow,
+    Table,
+)
 from qwenops.history.store import History, history_path, key_of, open
 
 __all__ = [
+    "TABLES",
     "History",
+    "Learned",
     "LoadRow",
     "MadeKind",
     "MadeRow",
@@ -15,6 +29,7 @@ __all__ = [
     "RecipeRow",
     "ResultKind",
     "ResultRow",
+    "Table",
     "history_path",
     "key_of",
     "open",

@@ -91,3 +91,10 @@ def m006_outcomes(db: Connection) -> None:
     db.execute("update results set kind = 'speed', unit = 't/s' where kind = ''")
     db.execute("create index results_by_key on results (model_key, kind, test)")
     db.execute("create index results_by_run on results (run)")
+
+
+@step
+def m007_times(db: Connection) -> None:
+    # A row that comes from elsewhere is looked for by its time before it is taken in.
+    for table in ("plans", "loads", "results"):
+        db.execute(f"create index {table}_by_time on {table} (created)")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 MadeKind = Literal["model", "file", "setting"]
 ResultKind = Literal["speed", "quality", "reading", "vision", "image", "sight"]
+Table = Literal["plans", "loads", "results"]
+TABLES: tuple[Table, ...] = get_args(Table)
+"""The tables of what was learned; what was made here, and how, is of no use elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ class ResultRow(Outcome):
 
     id: int
     created: datetime
+
+
+Learned = PlanRow | LoadRow | ResultRow
+"""A row of one of TABLES."""
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwenops.errors import BadInput
+from qwenops.history.columns import (
+    load_columns,
+    load_of,
+    made_of,
+    plan_columns,
+    plan_of,
+    recipe_of,
+    result_columns,
+    result_of,
+    to_json,
+    to_text,
+)
 from qwenops.history.file import BUSY_SECONDS, HistoryFile, now
-from qwenops.history.rows import LoadRow, MadeKind, MadeRow, Outcome, PlanRow, RecipeRow, ResultKind, ResultRow
+from qwenops.history.rows import (
+    TABLES,
+    Learned,
+    LoadRow,
+    MadeKind,
+    MadeRow,
+    Outcome,
+    PlanRow,
+    RecipeRow,
+    ResultKind,
+    ResultRow,
+    Table,
+)
 from qwenops.paths import data_dir
 
 if TYPE_CHECKING:
@@ -20,8 +43,11 @@ if TYPE_CHECKING:
 
 _Row = TypeVar("_Row")
 _KINDS = ("model", "file", "setting")
-_WORDS = ("kind", "model", "test", "quant", "model_key", "unit", "run", "engine", "device")
-_MAPPINGS = ("settings", "machine", "evidence")
+_PAGE = 200
+
+
+_READ: Mapping[Table, Callable[[Any], Learned]] = {"plans": plan_of, "loads": load_of, "results": result_of}
+_TABLE_OF: Mapping[type, Table] = {PlanRow: "plans", LoadRow: "loads", ResultRow: "results"}
 
 
 def history_path() -> Path:
@@ -42,7 +68,7 @@ def key_of(values: Mapping[str, Any]) -> str:
     """A short key for settings: equal for equal JSON values, whatever their order."""
     import hashlib
 
-    return hashlib.sha256(_json(values).encode()).hexdigest()[:32]
+    return hashlib.sha256(to_json(values).encode()).hexdigest()[:32]
 
 
 class History(AbstractContextManager["History"]):
@@ -69,11 +95,11 @@ class History(AbstractContextManager["History"]):
 
     def record_plan(self, model_key: str, plan: Mapping[str, Any]) -> int:
         """Keep a plan as it was shown; returns its id."""
-        return self._insert("plans", model_key=model_key, plan=_json(plan))
+        return self._insert("plans", model_key=model_key, plan=to_json(plan))
 
     def plans(self, model_key: str | None = None) -> tuple[PlanRow, ...]:
         """Plans, oldest first; those of one model, or all."""
-        return self._rows("plans", _plan, model_key=model_key)
+        return self._rows("plans", plan_of, model_key=model_key)
 
     def forget_plans(self, ids: Sequence[int]) -> int:
         """Forget plans by their ids; returns how many there were."""
@@ -106,8 +132,8 @@ class History(AbstractContextManager["History"]):
             settings_key=settings_key,
             runtime_build=runtime_build,
             device=device,
-            predicted=_json(predicted),
-            measured=None if measured is None else _json(measured),
+            predicted=to_json(predicted),
+            measured=None if measured is None else to_json(measured),
             ok=None if ok is None else int(ok),
         )
 
@@ -116,7 +142,7 @@ class History(AbstractContextManager["History"]):
         with self._file.writing() as db:
             changed = db.execute(
                 "update loads set measured = ?, ok = ? where id = ? and ok is null",
-                (None if measured is None else _json(measured), int(ok), load_id),
+                (None if measured is None else to_json(measured), int(ok), load_id),
             ).rowcount
             if not changed:
                 raise BadInput(f"the history has no unfinished load {load_id}")
@@ -146,7 +172,7 @@ class History(AbstractContextManager["History"]):
         """
         return self._rows(
             "loads",
-            _load,
+            load_of,
             newest=newest,
             model_key=model_key,
             settings_key=settings_key,
@@ -158,8 +184,8 @@ class History(AbstractContextManager["History"]):
 
     def record_results(self, outcomes: Iterable[Outcome], *, created: datetime | None = None) -> tuple[int, ...]:
         """Keep benchmark results, all or none; returns their ids. `created` is for those that come from elsewhere."""
-        rows = [_columns(outcome) for outcome in outcomes]
-        when = now() if created is None else created.astimezone(timezone.utc).isoformat(timespec="microseconds")
+        rows = [result_columns(outcome) for outcome in outcomes]
+        when = now() if created is None else to_text(created)
         with self._file.writing() as db:
             return tuple(_insert_row(db, "results", {"created": when, **row}) for row in rows)
 
@@ -179,7 +205,7 @@ class History(AbstractContextManager["History"]):
     ) -> tuple[ResultRow, ...]:
         """Benchmark results, oldest first; what is not None must be equal. `newest` keeps only the last ones."""
         return self._rows(
-            "results", _result, newest=newest, kind=kind, model=model, model_key=model_key, test=test, run=run
+            "results", result_of, newest=newest, kind=kind, model=model, model_key=model_key, test=test, run=run
         )
 
     # --- what qwenops made
@@ -197,17 +223,17 @@ class History(AbstractContextManager["History"]):
                 "select id from made where kind = ? and name = ? and location = ? and removed is null", same
             ).fetchone()
             if standing:
-                db.execute("update made set details = ? where id = ?", (_json(details or {}), standing["id"]))
+                db.execute("update made set details = ? where id = ?", (to_json(details or {}), standing["id"]))
                 return int(standing["id"])
             added = db.execute(
                 "insert into made (created, kind, name, location, details) values (?, ?, ?, ?, ?)",
-                (now(), *same, _json(details or {})),
+                (now(), *same, to_json(details or {})),
             )
             return int(added.lastrowid or 0)
 
     def made(self, kind: MadeKind | None = None, *, removed: bool = False) -> tuple[MadeRow, ...]:
         """What qwenops made and is still there, oldest first; with `removed`, also what was taken away again."""
-        rows = self._rows("made", _made, kind=kind)
+        rows = self._rows("made", made_of, kind=kind)
         return rows if removed else tuple(row for row in rows if row.removed is None)
 
     def mark_removed(self, made_id: int) -> None:
@@ -226,12 +252,12 @@ class History(AbstractContextManager["History"]):
         with self._file.writing() as db:
             db.execute(
                 "insert or replace into recipes (created, name, place, recipe) values (?, ?, ?, ?)",
-                (now(), name, place, _json(recipe)),
+                (now(), name, place, to_json(recipe)),
             )
 
     def recipes(self, name: str | None = None, place: str | None = None) -> tuple[RecipeRow, ...]:
         """How models were made, oldest first; of one name or place, or all."""
-        return self._rows("recipes", _recipe, name=name, place=place)
+        return self._rows("recipes", recipe_of, name=name, place=place)
 
     def forget_recipe(self, name: str, place: str) -> None:
         """The model is gone."""
@@ -240,14 +266,41 @@ class History(AbstractContextManager["History"]):
 
     # --- all of it
 
+    def everything(self, tables: Sequence[Table] = TABLES) -> Iterator[Learned]:
+        """Every row of what was learned, table by table, oldest first; read in pages, so that any length will do."""
+        for table in tables:
+            yield from self._pages(table)
+
+    def take_in(self, rows: Iterable[Learned]) -> tuple[int, int]:
+        """Keep rows that come from elsewhere, all or none, under their own times and new ids.
+
+        Returns how many were new, and how many the history had already to the letter.
+        """
+        wanted = [(_TABLE_OF[type(row)], _all_columns(row)) for row in rows]
+        new = 0
+        with self._file.writing() as db:
+            for table, columns in wanted:
+                same = " and ".join(f"{column} is ?" for column in columns)
+                if db.execute(f"select 1 from {table} where {same}", tuple(columns.values())).fetchone() is None:
+                    _insert_row(db, table, columns)
+                    new += 1
+        return new, len(wanted) - new
+
+    def count(self) -> dict[str, int]:
+        """How many rows each table of what was learned has."""
+        with self._file.reading() as db:
+            if db is None:
+                return dict.fromkeys(TABLES, 0)
+            return {table: int(db.execute(f"select count(*) from {table}").fetchone()[0]) for table in TABLES}
+
     def clear(self) -> dict[str, int]:
         """Forget plans, loads and results; returns how many of each. What was made stays, for uninstall to find."""
         gone: dict[str, int] = {}
         with self._file.reading() as db:
             if db is None:
-                return {"plans": 0, "loads": 0, "results": 0}
+                return dict.fromkeys(TABLES, 0)
         with self._file.writing() as db:
-            for table in ("plans", "loads", "results"):
+            for table in TABLES:
                 gone[table] = db.execute(f"delete from {table}").rowcount
         return gone
 
@@ -261,6 +314,20 @@ class History(AbstractContextManager["History"]):
                 path.unlink()
                 gone.append(path)
         return tuple(gone)
+
+    def _pages(self, table: Table) -> Iterator[Learned]:
+        """The rows of one table; others may write between two pages."""
+        last = 0
+        while True:
+            with self._file.reading() as db:
+                if db is None:
+                    return
+                found = db.execute(f"select * from {table} where id > ? order by id limit ?", (last, _PAGE))
+                page = [_READ[table](row) for row in found]
+            if not page:
+                return
+            yield from page
+            last = page[-1].id
 
     def _insert(self, table: str, **values: Any) -> int:
         with self._file.writing() as db:
@@ -282,42 +349,6 @@ class History(AbstractContextManager["History"]):
             return tuple(read(row) for row in found)[::-1]
 
 
-def _plan(row: Any) -> PlanRow:
-    return PlanRow(row["id"], _time(row["created"]), row["model_key"], json.loads(row["plan"]))
-
-
-def _load(row: Any) -> LoadRow:
-    return LoadRow(
-        id=row["id"],
-        created=_time(row["created"]),
-        model_key=row["model_key"],
-        settings_key=row["settings_key"],
-        runtime_build=row["runtime_build"],
-        device=row["device"],
-        predicted=json.loads(row["predicted"]),
-        measured=None if row["measured"] is None else json.loads(row["measured"]),
-        ok=None if row["ok"] is None else bool(row["ok"]),
-    )
-
-
-def _result(row: Any) -> ResultRow:
-    return ResultRow(
-        id=row["id"],
-        created=_time(row["created"]),
-        samples=tuple(json.loads(row["samples"])),
-        **{name: row[name] for name in _WORDS},
-        **{name: json.loads(row[name]) for name in _MAPPINGS},
-    )
-
-
-def _columns(outcome: Outcome) -> dict[str, str]:
-    return {
-        "samples": _json(list(outcome.samples)),
-        **{name: getattr(outcome, name) for name in _WORDS},
-        **{name: _json(getattr(outcome, name)) for name in _MAPPINGS},
-    }
-
-
 def _insert_row(db: Connection, table: str, values: Mapping[str, Any]) -> int:
     added = db.execute(
         f"insert into {table} ({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values())
@@ -325,29 +356,9 @@ def _insert_row(db: Connection, table: str, values: Mapping[str, Any]) -> int:
     return int(added.lastrowid or 0)
 
 
-def _made(row: Any) -> MadeRow:
-    return MadeRow(
-        id=row["id"],
-        created=_time(row["created"]),
-        kind=row["kind"],
-        name=row["name"],
-        location=row["location"],
-        details=json.loads(row["details"]),
-        removed=None if row["removed"] is None else _time(row["removed"]),
-    )
-
-
-def _recipe(row: Any) -> RecipeRow:
-    return RecipeRow(row["id"], _time(row["created"]), row["name"], row["place"], json.loads(row["recipe"]))
-
-
-def _json(value: Any) -> str:
-    """Canonical JSON, so that equal values are equal text. Raises BadInput for what JSON cannot say."""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"the history keeps plain JSON values only: {error}") from error
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _all_columns(row: Learned) -> dict[str, Any]:
+    if isinstance(row, PlanRow):
+        return plan_columns(row)
+    if isinstance(row, LoadRow):
+        return load_columns(row)
+    return {"created": to_text(row.created), **result_columns(row)}

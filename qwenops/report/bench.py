@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qwenops.report.tables import facts, grid
+from qwenops.report.tables import grid
 from qwenops.units import gib, human
 
 if TYPE_CHECKING:
@@ -50,46 +50,3 @@ def _model_row(model: Mapping[str, Any]) -> list[str]:
         human(model["peak_host_bytes"]),
         human(device) if device is not None else "not measured",
     ]
-
-
-def history_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What was planned, loaded and measured here, newest first."""
-    from rich.text import Text
-
-    if not (data["loads"] or data["results"]):
-        yield Text("Nothing was loaded or measured yet: qwenops up MODEL, qwenops bench speed MODEL")
-        return
-    if data["loads"]:
-        yield Text("Loads: predicted beside measured", style="bold")
-        yield grid(
-            ["when", "model", "device", "predicted MiB", "measured MiB", ""],
-            [
-                [
-                    r["created"][:16],
-                    r["model"],
-                    r["device"],
-                    f"{r['predicted_bytes'] / 1024**2:.0f}" if r["predicted_bytes"] else "·",
-                    f"{r['measured_bytes'] / 1024**2:.0f}" if r["measured_bytes"] else "·",
-                    "ok" if r["ok"] else "failed",
-                ]
-                for r in data["loads"]
-            ],
-            left=3,
-        )
-        yield Text("")
-    if data["results"]:
-        yield Text("Benchmarks", style="bold")
-        yield grid(
-            ["when", "model", "test", "mean", "unit"],
-            [
-                [r["created"][:16], r["model"], r["test"], f"{_figures(r['mean'])} ±{_figures(r['sd'])}", r["unit"]]
-                for r in data["results"]
-            ],
-            left=3,
-        )
-    yield facts([("", f"kept in {data['path']}")])
-
-
-def _figures(value: float) -> str:
-    """A value with the digits that matter: two behind the point, four where it is below one."""
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"

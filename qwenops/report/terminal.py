@@ -53,7 +53,10 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.image-compare": ("image", "image_compare_view"),
     "qwenops.doctor": ("doctor", "doctor_view"),
     "qwenops.config": ("config", "config_view"),
-    "qwenops.history": ("bench", "history_view"),
+    "qwenops.history": ("history", "history_view"),
+    "qwenops.history-export": ("history", "export_view"),
+    "qwenops.history-import": ("history", "import_view"),
+    "qwenops.history-clear": ("history", "clear_view"),
     "qwenops.uninstall": ("doctor", "uninstall_view"),
 }
 

@@ -1,16 +1,15 @@
-"""Benchmarks and the history as results ready to print."""
+"""Benchmarks as results ready to print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from qwenops.bench.speed import OnSample, measure, speed_tests
 from qwenops.bench.stats import is_noisy, summary
 from qwenops.bench.types import ModelSpeed, SpeedSettings
-from qwenops.history import LoadRow, Outcome
+from qwenops.history import Outcome
 from qwenops.result import Result
 from qwenops.setup.given import Given, must_be_here, variants
 
@@ -81,54 +80,6 @@ def bench_result(
         "machine": machine_data,
     }
     return Result("qwenops.bench/1", data, notes=notes)
-
-
-def history_result(*, limit: int) -> Result:
-    """The newest loads and benchmark rows ("qwenops.history/1")."""
-    from qwenops import history
-
-    with history.open() as kept:
-        loads = [
-            {
-                "created": row.created.isoformat(timespec="seconds"),
-                "model": _loaded_name(row),
-                "device": row.device,
-                "runtime_build": row.runtime_build,
-                "predicted_bytes": row.predicted.get("total_device_bytes"),
-                "measured_bytes": _device_total(row.measured),
-                "predicted": dict(row.predicted),
-                "measured": dict(row.measured) if row.measured else None,
-                "ok": bool(row.ok),
-            }
-            for row in reversed(kept.loads())
-        ]
-        results = [
-            {
-                "created": row.created.isoformat(timespec="seconds"),
-                "kind": row.kind,
-                "model": f"{row.model} {row.quant}".strip(),
-                "test": row.test,
-                **summary(row.samples),
-                "unit": row.unit,
-                "settings": dict(row.settings),
-            }
-            for row in reversed(kept.results())
-            if row.kind != "sight"
-        ]
-        path = str(kept.path)
-    return Result("qwenops.history/1", {"loads": loads[:limit], "results": results[:limit], "path": path})
-
-
-def _loaded_name(row: LoadRow) -> str:
-    file = (row.predicted.get("model") or {}).get("file")
-    return Path(file).stem if file else row.model_key[:12]
-
-
-def _device_total(measured: Mapping[str, Any] | None) -> int | None:
-    """The measured buffers of all devices, in bytes."""
-    if not measured:
-        return None
-    return sum(int(v) for d in measured.get("devices", ()) for k, v in d.items() if k.endswith("_bytes"))
 
 
 def _rows(one: ModelSpeed) -> list[dict[str, Any]]:

@@ -88,18 +88,18 @@ def test_what_is_wrong_in_the_file_is_said_with_its_line(file: Path, text: str, 
 
 
 def test_a_value_out_of_an_options_range_is_said_with_its_line(file: Path, tmp_path: Path) -> None:
-    file.write_text("[history]\nlimit = 0\n")
+    file.write_text("[history.show]\nlimit = 0\n")
     answer = qwenops("history")
     assert answer.code == 2
-    assert f"{file}:2: history.limit is wrong: 0 is not in the range" in answer.err
+    assert f"{file}:2: history.show.limit is wrong: 0 is not in the range" in answer.err
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("QWENOPS_HISTORY_LIMIT", "many", "QWENOPS_HISTORY_LIMIT is 'many', and a whole number is wanted"),
-        ("QWENOPS_HISTORY_LIMIT", "0", "QWENOPS_HISTORY_LIMIT is wrong: 0 is not in the range"),
-        ("QWENOPS_HISTORY_JSON", "perhaps", "QWENOPS_HISTORY_JSON is 'perhaps', and true or false is wanted"),
+        ("QWENOPS_HISTORY_SHOW_LIMIT", "many", "QWENOPS_HISTORY_SHOW_LIMIT is 'many', and a whole number is wanted"),
+        ("QWENOPS_HISTORY_SHOW_LIMIT", "0", "QWENOPS_HISTORY_SHOW_LIMIT is wrong: 0 is not in the range"),
+        ("QWENOPS_HISTORY_SHOW_JSON", "perhaps", "QWENOPS_HISTORY_SHOW_JSON is 'perhaps', and true or false is wanted"),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str, said: str) -> None:

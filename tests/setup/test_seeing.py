@@ -8,7 +8,7 @@ from qwenops import history
 from qwenops.history import Outcome
 from qwenops.memory.measured import settings_key
 from qwenops.memory.types import LoadSettings
-from qwenops.setup.measure import history_result
+from qwenops.setup.history import history_result
 from qwenops.setup.seeing import TEST, failed_before
 
 SETTINGS = LoadSettings(num_ctx=4096)
