@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import platform
 import statistics
@@ -19,8 +20,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from qwenops.bench.speed import measure, speed_tests
-from qwenops.bench.types import SpeedSettings
+from qwenops.bench.speed import measure
+from qwenops.bench.types import SpeedSettings, SpeedTest
 from qwenops.model.read import read_model
 from tests.support.parts import layout
 
@@ -33,16 +34,14 @@ def main() -> int:
     """Measure, write the table, judge."""
     options = _options()
     model = read_model(options.model)
-    tests = speed_tests([options.prompt], [options.generate], [0])
-    settings = SpeedSettings(repetitions=REPETITIONS, threads=options.threads)
+    tests = [SpeedTest(options.prompt, 0), SpeedTest(0, options.generate)]
+    settings = SpeedSettings(threads=options.threads)
     ours: dict[str, list[float]] = {t.name: [] for t in tests}
     theirs: dict[str, list[float]] = {t.name: [] for t in tests}
-    version = ""
+    version = f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
     for round_ in range(options.rounds):
-        one = measure(model, tests, settings)
-        version = f"{one.engine['name']} {one.engine['version']}"
-        for speed in one.speeds:
-            ours[speed.test.name].append(statistics.median(speed.samples))
+        for name, samples in measure(model, tests, settings, repetitions=REPETITIONS).items():
+            ours[name].append(statistics.median(samples))
         for name, value in _llama_bench(options).items():
             theirs[name].append(value)
         print(f"round {round_ + 1} of {options.rounds}", file=sys.stderr)

@@ -1,58 +1,81 @@
 """The side that runs in a child: load a model with llama-cpp-python's low-level API and time its decode calls.
 
 The loops follow what llama-bench times (tools/llama-bench/llama-bench.cpp, test_prompt and test_gen, b10435): random
-tokens, one warm-up, a cleared cache before each repetition, the depth filled outside the clock.
+tokens, one warm-up, a cleared cache before each repetition, the depth filled outside the clock. A model that was opened
+stays, so that others can be timed in between; each repetition then begins with one token that is not timed.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import random
-import resource
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from qwenops import llama_library
-from qwenops.errors import BadInput
+from qwenops.errors import BadInput, CheckFailed
 
 Emit = Callable[..., None]
-_SAMPLE_EVERY_S = 0.1
-
-
-def speed(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
-    """Run every test of the request on one model; emits an event after each repetition."""
-    lib = llama_library.load()
-    settings = request["settings"]
-    watch = _DeviceWatch()
-    started = time.perf_counter()
-    model = _load(lib, request["file"], settings)
-    load_seconds = time.perf_counter() - started
-    emit("loaded", seconds=load_seconds)
-    rows = []
-    first_token: list[float] = []
-    try:
-        for test in request["tests"]:
-            samples, first = _time_test(lib, model, test, settings, emit)
-            rows.append({"test": test, "samples": samples})
-            first_token = first_token or first
-    finally:
-        lib.llama_model_free(model)
-    return {
-        "rows": rows,
-        "load_seconds": load_seconds,
-        "first_token_seconds": first_token,
-        "peak_host_bytes": _peak_host_bytes(),
-        "peak_device_bytes": watch.stop(),
-        "engine": {"name": "llama-cpp-python", "version": lib.version, "gpu": bool(lib.llama_supports_gpu_offload())},
-    }
+_STILL_CACHED = 0.02
+_open: _Opened | None = None
 
 
 def library_info(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """The library's version and whether it has a GPU backend; nothing is loaded."""
     lib = llama_library.load()
     return {"version": lib.version, "gpu": bool(lib.llama_supports_gpu_offload())}
+
+
+def open_model(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Load the model of the request with one context for all its tests, and warm up each of them."""
+    global _open
+    lib = llama_library.load()
+    idle_bytes = _resident_bytes()
+    started = time.perf_counter()
+    model = _load(lib, request["file"], request["settings"])
+    seconds = time.perf_counter() - started
+    opened = _Opened(lib, model, request)
+    _open = opened
+    return {
+        "load_seconds": seconds,
+        "idle_host_bytes": idle_bytes,
+        "version": lib.version,
+        "gpu": bool(lib.llama_supports_gpu_offload()),
+        "devices": _device_names(lib, request["settings"]),
+    }
+
+
+def time_test(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """One repetition of one test on the opened model."""
+    assert _open is not None
+    return _open.time(request["test"])
+
+
+def time_load(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """The seconds that reading the weights takes; "cold": the page cache lets go of the files first.
+
+    Raises CheckFailed where it does not, because another process has them mapped.
+    """
+    lib = llama_library.load()
+    files = request["files"]
+    if request["cold"]:
+        kept = max(_drop_from_cache(file) for file in files)
+        if kept > _STILL_CACHED:
+            raise CheckFailed(
+                f"{kept:.0%} of {files[0]} stayed in the page cache: another process holds it mapped",
+                do="ollama stop MODEL, or end what else has the file open",
+            )
+    else:
+        for file in files:
+            _read_through(file)
+    began = time.monotonic()
+    model = _load(lib, files[0], request["settings"])
+    ended = time.monotonic()
+    lib.llama_model_free(model)
+    return {"seconds": ended - began, "began": began, "ended": ended}
 
 
 def _load(lib: Any, path: str, settings: Mapping[str, Any]) -> Any:
@@ -68,57 +91,80 @@ def _load(lib: Any, path: str, settings: Mapping[str, Any]) -> Any:
     return model
 
 
-def _context(lib: Any, model: Any, test: Mapping[str, int], settings: Mapping[str, Any]) -> Any:
+class _Opened:
+    """A loaded model with its context, and its projector where pictures are asked for."""
+
+    def __init__(self, lib: Any, model: Any, request: Mapping[str, Any]) -> None:
+        self.lib, self.model, self.settings = lib, model, request["settings"]
+        pictures = [tuple(test["image"]) for test in request["tests"] if test["image"]]
+        self.eyes = _Eyes(lib, model, request["projector"], self.settings) if pictures else None
+        seen = {size: self.eyes.look(size) for size in pictures} if self.eyes else {}
+        longest = max((t["prompt"] + t["generate"] + t["depth"] for t in request["tests"] if not t["image"]), default=0)
+        self.context = _context(lib, model, max(longest, *(n for n in seen.values()), 1), self.settings)
+        self.memory = lib.llama_get_memory(self.context)
+        self.decoder = _Decoder(lib, model, self.context, self.settings["batch"])
+        for test in request["tests"]:
+            self._clear()
+            if test["prompt"]:
+                self.decoder.prompt(test["prompt"])
+            elif test["image"] and self.eyes:
+                self.eyes.encode(tuple(test["image"]))
+            else:
+                self.decoder.generate(1)
+
+    def time(self, test: Mapping[str, Any]) -> dict[str, Any]:
+        """One repetition: its values by series, when it was timed, and the page faults that had to read the disk."""
+        name, faults = test["name"], _major_faults()
+        self._clear()
+        self.decoder.generate(1)
+        self._clear()
+        if test["image"]:
+            assert self.eyes is not None
+            found = self.eyes.time(name, tuple(test["image"]), self.context, self.settings["batch"])
+        else:
+            found = self._time_tokens(name, test)
+        return {**found, "major_faults": _major_faults() - faults}
+
+    def _time_tokens(self, name: str, test: Mapping[str, Any]) -> dict[str, Any]:
+        if test["depth"]:
+            self.decoder.prompt(test["depth"])
+        tokens = test["prompt"] or test["generate"]
+        began = time.monotonic()
+        start = time.perf_counter()
+        if test["prompt"]:
+            self.decoder.prompt(test["prompt"])
+        else:
+            self.decoder.generate(test["generate"])
+        seconds = time.perf_counter() - start
+        values = {name: tokens / seconds}
+        if test["prompt"]:
+            self.decoder.pick()
+            values[f"first-token {name}"] = time.perf_counter() - start
+        return {"values": values, "began": began, "ended": began + seconds, "tokens": tokens}
+
+    def _clear(self) -> None:
+        self.lib.llama_memory_clear(self.memory, False)
+
+
+def _context(lib: Any, model: Any, n_ctx: int, settings: Mapping[str, Any]) -> Any:
     params = lib.llama_context_default_params()
-    params.n_ctx = test["prompt"] + test["generate"] + test["depth"]
+    params.n_ctx = n_ctx
     params.n_batch = settings["batch"]
     params.n_ubatch = settings["ubatch"]
     params.n_threads = params.n_threads_batch = settings["threads"]
     params.type_k = params.type_v = settings["kv_type_number"]
-    params.flash_attn_type = {"auto": -1, "off": 0, "on": 1}[settings["flash_attn"]]
+    params.flash_attn_type = _FLASH[settings["flash_attn"]]
     params.swa_full = False
     context = lib.llama_init_from_model(model, params)
     if not context:
         raise BadInput(
-            f"no context of {params.n_ctx} tokens could be made with KV type {settings['kv_type']}",
+            f"no context of {n_ctx} tokens could be made with KV type {settings['kv_type']}",
             do="--prompt, --depth or --kv smaller; a quantized KV needs --flash-attn on",
         )
     return context
 
 
-def _time_test(
-    lib: Any, model: Any, test: Mapping[str, int], settings: Mapping[str, Any], emit: Emit
-) -> tuple[list[float], list[float]]:
-    """Tokens per second of each repetition; for prompt tests also the seconds to the first token."""
-    context = _context(lib, model, test, settings)
-    memory = lib.llama_get_memory(context)
-    decoder = _Decoder(lib, model, context, settings["batch"])
-    tokens = test["prompt"] or test["generate"]
-    samples: list[float] = []
-    first_token: list[float] = []
-    try:
-        if test["prompt"]:
-            decoder.prompt(test["prompt"])
-        else:
-            decoder.generate(1)
-        for _ in range(settings["repetitions"]):
-            lib.llama_memory_clear(memory, False)
-            if test["depth"]:
-                decoder.prompt(test["depth"])
-            start = time.perf_counter()
-            if test["prompt"]:
-                decoder.prompt(test["prompt"])
-            else:
-                decoder.generate(test["generate"])
-            seconds = time.perf_counter() - start
-            samples.append(tokens / seconds)
-            if test["prompt"]:
-                decoder.pick()
-                first_token.append(time.perf_counter() - start)
-            emit("sample", prompt=test["prompt"], generate=test["generate"], depth=test["depth"], tps=samples[-1])
-    finally:
-        lib.llama_free(context)
-    return samples, first_token
+_FLASH = {"auto": -1, "off": 0, "on": 1}
 
 
 class _Decoder:
@@ -164,32 +210,193 @@ class _Decoder:
             raise BadInput(f"llama_decode refused {size} tokens (code {code})", do="a smaller --prompt or --depth")
 
 
-def _peak_host_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+class _Eyes:
+    """The projector: made pictures are encoded, and their tokens decoded (tools/mtmd/mtmd.h, b10435)."""
+
+    def __init__(self, lib: Any, model: Any, projector: str, settings: Mapping[str, Any]) -> None:
+        from llama_cpp import mtmd_cpp
+
+        self.mtmd: Any = mtmd_cpp
+        _silence(self.mtmd)
+        params = self.mtmd.mtmd_context_params_default()
+        params.use_gpu = settings["gpu_layers"] != 0
+        params.print_timings = False
+        params.warmup = False
+        params.n_threads = settings["threads"]
+        params.flash_attn_type = _FLASH[settings["flash_attn"]]
+        self.lib = lib
+        self.context = self.mtmd.mtmd_init_from_file(projector.encode(), model, params)
+        if not self.context:
+            raise BadInput(f"llama-cpp-python {lib.version} cannot load {projector}", do=llama_library.UPDATE)
+
+    def look(self, size: tuple[int, int]) -> int:
+        """How many tokens, or positions where those are more, a picture of that size takes."""
+        with self._chunk(size) as chunk:
+            image = self.mtmd.mtmd_input_chunk_get_tokens_image(chunk)
+            return max(
+                int(self.mtmd.mtmd_image_tokens_get_n_tokens(image)),
+                int(self.mtmd.mtmd_image_tokens_get_n_pos(image)),
+            )
+
+    def encode(self, size: tuple[int, int]) -> None:
+        """Encode a picture, for warming up."""
+        with self._chunk(size) as chunk:
+            self._encode(chunk)
+
+    def time(self, name: str, size: tuple[int, int], context: Any, batch: int) -> dict[str, Any]:
+        """Seconds to encode one picture, and the tokens of it that are decoded per second."""
+        with self._chunk(size) as chunk:
+            image = self.mtmd.mtmd_input_chunk_get_tokens_image(chunk)
+            tokens = int(self.mtmd.mtmd_image_tokens_get_n_tokens(image))
+            began = time.monotonic()
+            start = time.perf_counter()
+            self._encode(chunk)
+            encoded = time.perf_counter() - start
+            past = self.lib.llama_pos(0)
+            code = self.mtmd.mtmd_helper_decode_image_chunk(
+                self.context,
+                context,
+                chunk,
+                self.mtmd.mtmd_get_output_embd(self.context),
+                0,
+                0,
+                batch,
+                ctypes.byref(past),
+                self.mtmd.mtmd_helper_post_decode_callback(0),
+                None,
+            )
+            self.lib.llama_synchronize(context)
+            seconds = time.perf_counter() - start
+            if code != 0:
+                raise BadInput(f"the {tokens} tokens of a picture of {size[0]} x {size[1]} were refused (code {code})")
+        rate = tokens / (seconds - encoded)
+        values = {name: encoded, f"img pp {tokens}": rate}
+        return {"values": values, "began": began, "ended": began + seconds, "tokens": tokens}
+
+    def _encode(self, chunk: Any) -> None:
+        if self.mtmd.mtmd_encode_chunk(self.context, chunk) != 0:
+            raise BadInput("the projector refused the picture", do="a smaller --image")
+
+    @contextmanager
+    def _chunk(self, size: tuple[int, int]) -> Iterator[Any]:
+        """The one chunk that holds the tokens of a made picture."""
+        width, height = size
+        pixels = (ctypes.c_uint8 * (width * height * 3)).from_buffer_copy(
+            random.Random(0).randbytes(width * 3) * height
+        )
+        bitmap = self.mtmd.mtmd_bitmap_init(width, height, pixels)
+        chunks = self.mtmd.mtmd_input_chunks_init()
+        try:
+            marker = self.mtmd.mtmd_default_marker()
+            text = self.mtmd.mtmd_input_text(text=marker, text_len=len(marker), add_special=False, parse_special=True)
+            bitmaps = (self.mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
+            code = self.mtmd.mtmd_tokenize(self.context, chunks, ctypes.byref(text), bitmaps, 1)
+            found = [
+                chunk
+                for i in range(self.mtmd.mtmd_input_chunks_size(chunks))
+                if self.mtmd.mtmd_input_chunk_get_type(chunk := self.mtmd.mtmd_input_chunks_get(chunks, i))
+                == self.mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE
+            ]
+            if code != 0 or len(found) != 1:
+                why = f"code {code}" if code else f"it becomes {len(found)} tiles, and one is timed"
+                raise BadInput(f"a picture of {width} x {height} cannot be timed ({why})", do="another --image")
+            yield found[0]
+        finally:
+            self.mtmd.mtmd_input_chunks_free(chunks)
+            self.mtmd.mtmd_bitmap_free(bitmap)
 
 
-class _DeviceWatch:
-    """The largest growth of used NVIDIA memory during the run, sampled at 10 Hz; None where NVML is absent."""
+def _silence(mtmd: Any) -> None:
+    """Keep the projector's own log to its errors, as the library's."""
+    from llama_cpp import llama_cpp as lib
 
-    def __init__(self) -> None:
-        from qwenops.machine.usage import nvidia_usage
+    @lib.llama_log_callback  # type: ignore[untyped-decorator]
+    def log(level: int, text: bytes, _user: Any) -> None:
+        llama_library.errors_to_stderr(level, text.decode("utf-8", "replace"))
 
-        self.used = nvidia_usage()
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
-        if self.used is not None:
-            self.before = self.peak = self.used()
-            self.thread.start()
+    mtmd.kept_log_callback = log
+    for name in ("mtmd_log_set", "mtmd_helper_log_set"):
+        if hasattr(mtmd, name):
+            getattr(mtmd, name)(log, ctypes.c_void_p(0))
 
-    def stop(self) -> int | None:
-        """Stop sampling and return the growth in bytes."""
-        self.over.set()
-        if self.used is None:
-            return None
-        self.thread.join(timeout=1)
-        return max(0, self.peak - self.before)
 
-    def _follow(self) -> None:
-        while self.used is not None and not self.over.wait(_SAMPLE_EVERY_S):
-            self.peak = max(self.peak, self.used())
+def _device_names(lib: Any, settings: Mapping[str, Any]) -> list[str]:
+    """The accelerators of the library's own list, where layers go to them."""
+    if settings["gpu_layers"] == 0 or not lib.llama_supports_gpu_offload():
+        return []
+    library = lib._lib
+    count, get, name = (library[f"ggml_backend_dev_{word}"] for word in ("count", "get", "name"))
+    kind = library["ggml_backend_dev_type"]
+    count.restype, get.restype, name.restype, kind.restype = (
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.c_int,
+    )
+    get.argtypes, name.argtypes, kind.argtypes = [ctypes.c_size_t], [ctypes.c_void_p], [ctypes.c_void_p]
+    handles = [get(i) for i in range(count())]
+    return [name(one).decode("utf-8", "replace") for one in handles if kind(one) in _ACCELERATORS]
+
+
+_ACCELERATORS = (1, 2)
+"""GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU (ggml/include/ggml-backend.h)."""
+
+
+def _resident_bytes() -> int:
+    """What this process holds: the interpreter and the libraries, before any model."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _major_faults() -> int:
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_majflt)
+
+
+def _drop_from_cache(path: str) -> float:
+    """Ask the kernel to let go of a file's pages (posix_fadvise); returns the share that stayed. Needs no rights."""
+    if not hasattr(os, "posix_fadvise"):
+        raise CheckFailed("this system cannot be asked to forget one file: a cold load is not measured here")
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        return _cached_share(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cached_share(descriptor: int) -> float:
+    """The share of a file's pages that lie in the page cache, by mincore."""
+    import mmap
+
+    length = os.fstat(descriptor).st_size
+    page = mmap.PAGESIZE
+    count = -(-length // page)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_longlong]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    place = libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    if place in (None, ctypes.c_void_p(-1).value):
+        return 0.0
+    try:
+        pages = (ctypes.c_ubyte * count)()
+        if libc.mincore(place, length, pages) != 0:
+            return 0.0
+        return sum(p & 1 for p in bytes(pages)) / count
+    finally:
+        libc.munmap(place, length)
+
+
+def _read_through(path: str) -> None:
+    """Have a whole file in the page cache."""
+    buffer = bytearray(1 << 22)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass

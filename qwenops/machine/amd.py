@@ -23,7 +23,7 @@ def read_amd(host: Host, root: Path = Path("/")) -> tuple[tuple[Device, ...], tu
     devices: list[Device] = []
     notes: list[str] = []
     topology = _kfd_nodes(root)
-    for folder in _cards(root):
+    for folder in card_folders(root):
         total = _number(folder / "mem_info_vram_total")
         if total is None:
             notes.append(
@@ -57,7 +57,7 @@ def read_amd(host: Host, root: Path = Path("/")) -> tuple[tuple[Device, ...], tu
     return tuple(devices), tuple(notes)
 
 
-def _cards(root: Path) -> list[Path]:
+def card_folders(root: Path) -> list[Path]:
     """The device folders of AMD display devices, in PCI order (card numbers follow the order of the drivers)."""
     cards = [card for card in (root / "sys/class/drm").glob("card*") if _CARD.match(card.name)]
     folders = [card / "device" for card in cards if _text(card / "device/vendor") == _AMD_VENDOR]

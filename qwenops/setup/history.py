@@ -62,11 +62,12 @@ def unit_of(row: ResultRow) -> str:
 
 def summed_up(row: ResultRow) -> dict[str, Any]:
     """Mean, spread, median and samples; None where a row has no figures."""
-    from qwenops.bench.stats import summary
+    from qwenops.bench.statistics import summary
 
     figures = figures_of(row)
     words = ("mean", "sd", "median", "min", "max")
-    return {**(summary(figures) if figures else dict.fromkeys(words)), "samples": list(row.samples)}
+    found = summary(figures, with_interval=False) if figures else dict.fromkeys(words)
+    return {**{word: found[word] for word in words}, "samples": list(row.samples)}
 
 
 def device_total(measured: Mapping[str, Any] | None) -> int | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from qwenops.bench.speed import measure, speed_tests
-from qwenops.bench.types import SpeedSettings
+from qwenops.bench.speed import measure
+from qwenops.bench.types import SpeedSettings, SpeedTest
 from qwenops.errors import BadInput, CheckFailed
 from qwenops.model.stored import find_stored, inherited
 from qwenops.ollama.digest import Stamp, remembered
@@ -126,7 +126,7 @@ def test_vision_tensors_inside_are_planned_and_refused_to_other_engines(store: P
     (model,) = variants(("ollama:qwen3-vl:8b",), None)
     assert model.inline_vision
     with pytest.raises(BadInput, match="ollama:qwen3-vl:8b carries its vision tensors inside"):
-        measure(model, speed_tests((16,), (), (0,)), SpeedSettings())
+        measure(model, [SpeedTest(16, 0)], SpeedSettings())
 
 
 def test_what_a_new_model_would_take_over_is_known(store: Path) -> None:
