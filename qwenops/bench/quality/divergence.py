@@ -117,9 +117,9 @@ def keep(logits: Floats, targets: NDArray[np.int32], pool: Executor, workers: in
     values: list[NDArray[np.uint16]] = [kept.values] * rows
 
     def some(low: int, high: int) -> None:
-        work = np.empty(vocabulary, np.float32)
+        room = _Room(vocabulary)
         for row in range(low, high):
-            values[row] = _keep_row(logits[row], int(targets[row]), row, kept, nll, work)
+            values[row] = _keep_row(logits[row], int(targets[row]), row, kept, nll, room)
 
     _share(pool, workers, rows, some)
     return replace(kept, values=np.concatenate(values)), Scores(nll)
@@ -133,13 +133,13 @@ def compare(logits: Floats, targets: NDArray[np.int32], kept: Kept, pool: Execut
     ends = np.cumsum(kept.counts, dtype=np.int64)
 
     def some(low: int, high: int) -> None:
-        work = np.empty(vocabulary, np.float32)
+        room = _Room(vocabulary)
         for row in range(low, high):
             values = kept.values[ends[row] - kept.counts[row] : ends[row]]
-            top, log_sum = _log_sum(logits[row], work)
+            top, log_sum = _log_sum(logits[row], room.first)
             nll[row] = log_sum - logits[row, targets[row]]
             same[row] = top == kept.top[row]
-            kld[row] = _divergence(logits[row], log_sum, kept, row, values)
+            kld[row] = _divergence(logits[row], log_sum, kept, row, values, room)
             if not np.isfinite(nll[row] + kld[row]):
                 raise NotFinite("the logits rule out a token that came, or that the reference expects")
 
@@ -147,8 +147,16 @@ def compare(logits: Floats, targets: NDArray[np.int32], kept: Kept, pool: Execut
     return Scores(nll, kept.nll, kld, same)
 
 
+class _Room:
+    """What one worker writes intermediate values into: new arrays of this size would cost more than the sums."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.first = np.empty(vocabulary, np.float32)
+        self.second = np.empty(vocabulary, np.float32)
+
+
 def _log_sum(row: Floats, work: Floats) -> tuple[int, float]:
-    """The likeliest token and the logarithm of the sum of all exponentials; `work` is left as those of row - top."""
+    """The likeliest token and the logarithm of the sum of all exponentials; `work` is written over."""
     top = int(row.argmax())
     if not np.isfinite(row[top]):  # the largest of a row that holds a NaN is the NaN
         raise NotFinite("the logits hold what is no number")
@@ -157,47 +165,59 @@ def _log_sum(row: Floats, work: Floats) -> tuple[int, float]:
     return top, float(row[top]) + float(np.log(work.sum()))
 
 
-def _keep_row(row: Floats, target: int, at: int, kept: Kept, nll: Floats, work: Floats) -> NDArray[np.uint16]:
-    top, log_sum = _log_sum(row, work)
+def _keep_row(row: Floats, target: int, at: int, kept: Kept, nll: Floats, room: _Room) -> NDArray[np.uint16]:
+    top, log_sum = _log_sum(row, room.first)
     smallest = max(row.min(), row[top] - _SPAN)
     scale = np.float32((row[top] - smallest) / _STEPS)
     lowest = np.float32(smallest - np.float32(log_sum))
-    # A step more than enough, then the likely ones among them by what their steps say.
-    near = row > np.float32(log_sum) - _SPAN - 2 * scale
-    chosen = np.flatnonzero(near)
-    steps = _steps(row.take(chosen), smallest, scale)
-    unlikely = steps * scale + lowest <= -_SPAN
-    if unlikely.any():
-        near[chosen[unlikely]] = False
-        chosen, steps = chosen[~unlikely], steps[~unlikely]
+    steps = _steps(row, smallest, scale, room.first)
+    likely = steps >= _first_likely(scale, lowest)
+    count = int(np.count_nonzero(likely))
     nll[at] = log_sum - row[target]
-    kept.scale[at], kept.lowest[at], kept.counts[at] = scale, lowest, len(chosen)
+    kept.scale[at], kept.lowest[at], kept.counts[at] = scale, lowest, count
     # Of equal steps the first is the top, as the tool finds it when it reads them back.
-    kept.top[at] = chosen[steps.argmax()]
-    kept.nll[at] = -(scale * _steps(row[target : target + 1], smallest, scale)[0] + lowest)
-    kept.masks[at] = np.packbits(near, bitorder="little")
+    kept.top[at] = steps.argmax()
+    kept.nll[at] = -(scale * max(steps[target], np.float32(0)) + lowest)
+    kept.masks[at] = np.packbits(likely, bitorder="little")
+    if count < len(row):  # "raise" would make a copy first
+        steps = np.take(steps, np.flatnonzero(likely), out=room.second[:count], mode="clip")
     return steps.astype(np.uint16)
 
 
-def _steps(values: Floats, smallest: np.float32, scale: np.float32) -> Floats:
-    """Logits as whole steps above the smallest that counts."""
+def _steps(values: Floats, smallest: np.float32, scale: np.float32, out: Floats) -> Floats:
+    """Logits as whole steps above the smallest that counts; below zero for those under it."""
     if not scale:
-        return np.zeros_like(values)
-    values = values - smallest
-    values *= np.float32(1) / scale
-    np.maximum(values, np.float32(0), out=values)
-    return np.rint(values, out=values)
+        out.fill(0)
+        return out
+    np.subtract(values, smallest, out=out)
+    np.multiply(out, np.float32(1) / scale, out=out)
+    return np.rint(out, out=out)
 
 
-def _divergence(row: Floats, log_sum: float, kept: Kept, at: int, values: NDArray[np.uint16]) -> float:
+def _first_likely(scale: np.float32, lowest: np.float32) -> np.float32:
+    """The first step whose log-probability, worked out in 32 bits as the tool does, is above -16; never below zero."""
+    if not scale:
+        return np.float32(0)
+    step = np.float32(max(0, np.floor((-_SPAN - lowest) / scale) - 2))
+    while step * scale + lowest <= -_SPAN and step < _STEPS:
+        step += np.float32(1)
+    return step
+
+
+def _divergence(row: Floats, log_sum: float, kept: Kept, at: int, values: NDArray[np.uint16], room: _Room) -> float:
     """The sum of p (log p - log q) over the likely tokens of the reference."""
-    likely = np.flatnonzero(np.unpackbits(kept.masks[at], count=len(row), bitorder="little").view(np.bool_))
-    theirs = values * kept.scale[at]
-    theirs += kept.lowest[at]
-    further = theirs - row.take(likely)
-    further += np.float32(log_sum)
+    count = len(values)
+    theirs, further = room.first[:count], room.second[:count]
+    np.multiply(values, kept.scale[at], out=theirs)
+    np.add(theirs, kept.lowest[at], out=theirs)
+    ours = row
+    if count < len(row):
+        likely = np.flatnonzero(np.unpackbits(kept.masks[at], count=len(row), bitorder="little").view(np.bool_))
+        ours = np.take(row, likely, out=further, mode="clip")
+    np.subtract(theirs, ours, out=further)
+    np.add(further, np.float32(log_sum), out=further)
     np.exp(theirs, out=theirs)
-    further *= theirs  # no dot product: a BLAS would start threads of its own
+    np.multiply(further, theirs, out=further)  # no dot product: a BLAS would start threads of its own
     return float(further.sum())
 
 
