@@ -8,6 +8,7 @@ QwenopsError            exit 1   something went wrong that we can name
 │   └── NotAGGUF        exit 2   the file is not a model file, is cut off, or lies about its sizes
 └── PartMissing         exit 3   a needed part is missing or out of reach: install or start it
     ├── ServerDown      exit 3   Ollama does not answer, hangs, or is too old
+    ├── OutOfReach      exit 3   a place on the network cannot be reached, or may not be asked: go online, or do without
     └── NotAllowed      exit 3   a file or folder exists, but its rights forbid the step
 """
 
@@ -58,6 +59,10 @@ class PartMissing(QwenopsError):
 
 class ServerDown(PartMissing):
     """The Ollama server does not answer as it must."""
+
+
+class OutOfReach(PartMissing):
+    """A place on the network does not answer from here, or was not to be asked."""
 
 
 class NotAllowed(PartMissing):

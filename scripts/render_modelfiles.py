@@ -29,7 +29,7 @@ from qwenops.plan.scene import make_scene
 from qwenops.plan.search import first_choice, widen
 from qwenops.plan.types import Judged, Wish
 from qwenops.setup.answers import look_around
-from qwenops.setup.catalogue import published_variants
+from qwenops.setup.drawn import published_variants
 from qwenops.setup.modelfiles import context_of
 from qwenops.units import MIB
 

@@ -96,6 +96,13 @@ def _from_rungs(
     reserve_bytes: Mapping[str, int] | None,
 ) -> Need:
     notes: list[str] = []
+    if model.drawn:
+        if rung not in ("auto", "closed form"):
+            raise PartMissing(
+                f"only the dimensions of {model.name} are known: there is no header to show to the {rung} rung",
+                do="--rung closed-form, or go online",
+            )
+        rung = "closed form"
     if rung in ("auto", "measured"):
         found = _measured(model, settings, devices, runtime, history)
         if found is not None:

@@ -55,6 +55,7 @@ def _drawn(entry: Entry, shape: Mapping[str, Any]) -> Model:
         file_bytes=header.file_bytes,
         projector=Projector(projector.path, projector, vision["projector"], vision["out"], projector.file_bytes),
         remote=f"{entry.names[0]} (by its published dimensions)",
+        drawn=True,
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from qwenops import paths
-from qwenops.errors import NotAllowed, PartMissing
+from qwenops.errors import NotAllowed, OutOfReach, PartMissing
 from qwenops.model.types import Header
 
 MOST_BYTES = 1024**3
@@ -109,7 +109,7 @@ def find_listing(url: str) -> Any | None:
 def listing(url: str, what: str, ask: Callable[[], Any], *, offline: bool) -> Any:
     """A listing as `ask` gives it, which is kept; with `offline` the one that was kept before.
 
-    Raises PartMissing where nothing was.
+    Raises OutOfReach where nothing was.
     """
     if not offline:
         asked = ask()
@@ -117,7 +117,7 @@ def listing(url: str, what: str, ask: Callable[[], Any], *, offline: bool) -> An
         return asked
     kept = find_listing(url)
     if kept is None:
-        raise PartMissing(f"{what} was not read before, and the network is not to be used", do="without --offline")
+        raise OutOfReach(f"{what} was not read before, and the network is not to be used", do="without --offline")
     return kept
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
-from qwenops.errors import BadInput, NotAGGUF, PartMissing, QwenopsError
+from qwenops.errors import BadInput, NotAGGUF, OutOfReach, PartMissing, QwenopsError
 from qwenops.model import header_cache
 from qwenops.model.gguf_header import read_through
 from qwenops.model.types import Header
@@ -84,9 +84,7 @@ def read_remote_header(
             return header, kept.path
         kept = None
     if offline:
-        raise PartMissing(
-            f"{file.shown} was not read before, and the network is not to be used", do="without --offline"
-        )
+        raise OutOfReach(f"{file.shown} was not read before, and the network is not to be used", do="without --offline")
     vocabulary = like()
     if vocabulary is not None:
         file = replace(file, first_bytes=HEAD_BYTES)

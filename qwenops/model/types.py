@@ -88,7 +88,8 @@ class Model:
     `inline_vision` is set when the vision tensors are inside the model file, as in Ollama's own library.
     `remote` is set where only the header was read, of files that are not here: it names the file, and `shards` hold
     the headers' bytes alone, each under its file's own name. `stored` is the name under which Ollama has the model,
-    where `shards` is its blob in Ollama's store.
+    where `shards` is its blob in Ollama's store. `drawn` is set where no file was read at all, only the catalogue's
+    dimensions: nobody but the closed form can be asked about it.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Model:
     inline_vision: bool = False
     remote: str | None = None
     stored: str | None = None
+    drawn: bool = False
 
     @property
     def source(self) -> str:

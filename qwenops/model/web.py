@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from qwenops import __version__
-from qwenops.errors import BadInput, PartMissing, QwenopsError
+from qwenops.errors import BadInput, OutOfReach, PartMissing, QwenopsError
 from qwenops.runtime.host import Endpoint
 
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -252,21 +252,21 @@ def trouble(url: str, cause: BaseException, limits: Limits, *, late: bool = Fals
     """The error that names what went wrong on the way, with what to do."""
     where, offline = shown(url), "or use --offline with what was read before"
     if late:
-        return PartMissing(f"{where} did not finish within {limits.total_s:.3g} s", do=("try again later", offline))
+        return OutOfReach(f"{where} did not finish within {limits.total_s:.3g} s", do=("try again later", offline))
     if isinstance(cause, TimeoutError):
-        return PartMissing(f"{where} did not answer within {limits.stall_s:g} s", do=("try again later", offline))
+        return OutOfReach(f"{where} did not answer within {limits.stall_s:g} s", do=("try again later", offline))
     if isinstance(cause, ssl.SSLCertVerificationError):
         return PartMissing(
             f"{where} shows a certificate that is not trusted here: {cause.verify_message}",
             do="export SSL_CERT_FILE=/path/to/the/authority.pem     (where a proxy of your own signs)",
         )
     if isinstance(cause, socket.gaierror):
-        return PartMissing(
+        return OutOfReach(
             f"the host of {where} is not known", do=("look at the spelling and the network (HTTPS_PROXY?)", offline)
         )
     if isinstance(cause, HTTPException | ValueError):
         return PartMissing(f"{where} does not answer as a web server does: {type(cause).__name__}")
-    return PartMissing(
+    return OutOfReach(
         f"{where} cannot be reached: {getattr(cause, 'strerror', None) or cause}",
         do=("look at the network (HTTPS_PROXY?)", offline),
     )

@@ -139,8 +139,9 @@ def _question(
     from qwenops.runtime.facts import DRAFTED_BY_A_MODEL
     from qwenops.runtime.offload import offload_in_force, parse_split
 
-    found = variants((path,), mmproj, offline=offline, most=1 if quant is None else 64)
-    model, made = in_quant(path, found, quant, imatrix=imatrix, header_kept=rung != "closed form")
+    found = variants((path,), mmproj, offline=offline, most=1 if quant is None else 64, drawn=True)
+    kept = rung != "closed form" and not found[0].drawn
+    model, made = in_quant(path, found, quant, imatrix=imatrix, header_kept=kept)
     machine, runtime = look_around(gpu, probe_devices=rung != "closed form")
     base = ground(machine, runtime)
     where = where_it_is((path,), found, runtime.store if runtime else None)
@@ -234,13 +235,17 @@ def make_plan(
     task: str,
     pick: int | None = None,
     offline: bool = False,
+    drawn: bool = False,
     **pins: Any,
 ) -> tuple[Plan, Machine, Runtime | None]:
-    """Look around, read the variants, choose. Returns the plan with what it rests on."""
+    """Look around, read the variants, choose. Returns the plan with what it rests on.
+
+    With `drawn`, a published model whose headers are out of reach is planned by its dimensions.
+    """
     from qwenops.plan.choose import plan
 
     wish = make_wish(**pins)
-    models = variants(paths, mmproj, offline=offline)
+    models = variants(paths, mmproj, offline=offline, drawn=drawn)
     machine, runtime = look_around(gpu)
     made = plan(models, task, machine, runtime, wish, pick=pick, history=_known(runtime))
     where = where_it_is(paths, models, runtime.store if runtime else None)
@@ -249,7 +254,7 @@ def make_plan(
 
 def plan_result(paths: tuple[Given, ...], mmproj: Given | None, *, gpu: str | None, **rest: Any) -> Result:
     """The plan as a result ("qwenops.plan/1"); exit code 1 when nothing fits."""
-    made, machine, runtime = make_plan(paths, mmproj, gpu=gpu, **rest)
+    made, machine, runtime = make_plan(paths, mmproj, gpu=gpu, drawn=True, **rest)
     return plan_as_result(made, machine, runtime)
 
 
@@ -321,7 +326,7 @@ def fits_result(paths: tuple[Given, ...], gpus: tuple[str, ...], *, offline: boo
 
     named = [f"{card.name} {size}GB" for card in known_cards() for size, _ in card.sizes_bytes]
     names = named if "all" in gpus else list(dict.fromkeys(gpus))
-    models = [model for path in paths for model in variants((path,), None, offline=offline)]
+    models = [model for path in paths for model in variants((path,), None, offline=offline, drawn=True)]
     machines = [detect(name) for name in names] or [detect()]
     cells = fits_matrix(models, machines, make_wish(**pins))
     data = {
@@ -335,4 +340,7 @@ def fits_result(paths: tuple[Given, ...], gpus: tuple[str, ...], *, offline: boo
         ],
     }
     fits = any(cell.num_ctx for row in cells for cell in row)
-    return Result("qwenops.fits/1", data, exit_code=0 if fits else 1)
+    notes = tuple(
+        dict.fromkeys(n for path in paths for n in where_it_is((path,), (m for m in models if m.drawn), None))
+    )
+    return Result("qwenops.fits/1", data, notes=notes, exit_code=0 if fits else 1)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from qwenops.errors import BadInput
 from qwenops.machine.types import Machine
-from qwenops.model.blueprint import blueprint
 from qwenops.model.catalog import Entry, catalog, find_named, matching, nearest
 from qwenops.result import Result
-
-if TYPE_CHECKING:
-    from qwenops.plan.best_quant import Published
-
-LADDER: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K")
-"""The quants that are tried, the best first, where a repository does not list its own."""
-
-_VOCABULARY_BYTES: Final = 12_000_000  # at most, in the header of a file; no device holds it
+from qwenops.setup.drawn import published_quants, published_variants
 
 
 def models_result(query: Sequence[str], *, gpu: str | None) -> Result:
@@ -53,7 +45,7 @@ def _rows(entries: Sequence[Entry], machine: Machine) -> list[dict[str, Any]]:
     fits: dict[tuple[int, tuple[str, ...]], dict[str, Any] | None] = {}
     rows = []
     for entry in entries:
-        key = (id(entry.shape), _published(entry))
+        key = (id(entry.shape), published_quants(entry))
         if key not in fits:
             fits[key] = _fits(entry, machine)
         rows.append(_row(entry, fits[key]))
@@ -89,31 +81,3 @@ def _row(entry: Entry, fits: dict[str, Any] | None) -> dict[str, Any]:
         "unverified": list(entry.unverified),
         "own": entry.own,
     }
-
-
-def published_variants(entry: Entry) -> Iterator[Published]:
-    """The quants of an entry that are published, the best first, as its dimensions make them; none without dimensions.
-
-    Some publishers give tensors more bits than llama-quantize does by itself: where a file's size is known, what it has
-    beyond ours counts too.
-    """
-    from qwenops.model.quantizer import Recipe
-    from qwenops.model.requant import Requantizer
-    from qwenops.plan.best_quant import Published
-
-    whole = blueprint(entry)
-    if whole is None:
-        return
-    requantizer = Requantizer(whole)
-    for quant in _published(entry):
-        model = requantizer.variant(Recipe(quant)).model
-        yield Published(model, max(0, entry.model_bytes.get(quant, 0) - model.file_bytes - _VOCABULARY_BYTES))
-
-
-def _published(entry: Entry) -> tuple[str, ...]:
-    """The quants of the repositories that were seen; of one that does not list them the usual ones."""
-    sure = [r for r in entry.repos if r.sure] or list(entry.repos)
-    if any(not r.quants for r in sure):
-        return LADDER
-    listed = {q for r in sure for q in r.quants}
-    return tuple(q for q in LADDER if q in listed)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from qwenops.errors import BadInput, PartMissing, QwenopsError
+from qwenops.errors import BadInput, OutOfReach, PartMissing, QwenopsError
 from qwenops.model.types import Model
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ Given = Path | str
 
 
 def variants(
-    given: tuple[Given, ...], mmproj: Given | None, *, offline: bool = False, most: int = 64
+    given: tuple[Given, ...], mmproj: Given | None, *, offline: bool = False, most: int = 64, drawn: bool = False
 ) -> tuple[Model, ...]:
     """The variants of one model, with the projector that was named or the one that lies beside them.
 
     Of references the headers alone are read; `offline` leaves them to what was read before. A repository that holds
     more than `most` is refused unread. A name stands for the repositories that the catalogue has for it, of which the
-    first that has a quant gives it.
+    first that has a quant gives it; with `drawn`, where the hub is out of reach, for what its dimensions make.
     """
     from qwenops.model.read import in_order, read_variants
 
@@ -38,7 +38,7 @@ def variants(
     if names and len(given) > 1:
         raise BadInput(f"{names[0]} names a model; give it alone, or files", do=f"qwenops plan {names[0]}")
     if names:
-        return _by_name(str(names[0]), mmproj, offline=offline, most=most)
+        return _by_name(str(names[0]), mmproj, offline=offline, most=most, drawn=drawn)
     stored = stored_models(given)
     if stored:
         others = tuple(one for one in given if one not in stored)
@@ -98,6 +98,11 @@ def where_it_is(given: tuple[Given, ...], models: Iterable[Model], store: Store 
             notes.append(f"ollama:{model.stored} is in your store ({folder}): its files are used where they are")
         elif (model.remote or "").startswith(OLLAMA):
             notes.append(f"{model.remote} is in the registry, not in your store: its header was read there")
+        elif model.drawn and not notes:
+            notes.append(
+                f"the hub is out of reach, and no header of {model.name} was read before: this is worked out from its "
+                "published dimensions, with the quants as llama-quantize makes them; some published files are larger"
+            )
     for one in given:
         if _is_name(one) and store is not None and not notes:
             from qwenops.model.stored import is_stored
@@ -140,7 +145,7 @@ def _is_name(one: Given) -> bool:
     return isinstance(one, Path) and looks_like_name(str(one)) and not one.exists()
 
 
-def _by_name(name: str, mmproj: Given | None, *, offline: bool, most: int) -> tuple[Model, ...]:
+def _by_name(name: str, mmproj: Given | None, *, offline: bool, most: int, drawn: bool) -> tuple[Model, ...]:
     """The variants of a catalogue entry, else the model that Ollama has by that name.
 
     Raises BadInput with the nearest names where neither has it.
@@ -162,6 +167,10 @@ def _by_name(name: str, mmproj: Given | None, *, offline: bool, most: int) -> tu
             continue
         for model in models:
             found.setdefault(model.quant, model)
+    if not found and drawn and mmproj is None and isinstance(failed, OutOfReach):
+        from qwenops.setup.drawn import drawn_variants
+
+        found = {model.quant: model for model in drawn_variants(wanted)}
     if not found and failed:
         raise failed
     return in_order(found.values())

@@ -59,7 +59,7 @@ def quants_result(
     from qwenops.plan.matrix import fits_matrix
     from qwenops.setup.answers import make_wish
 
-    models = variants((path,), mmproj, offline=offline)
+    models = variants((path,), mmproj, offline=offline, drawn=True)
     quantizer = Requantizer(models[0])
     made = tuple(quantizer.every_variant(imatrix=imatrix))
     names = list(dict.fromkeys(gpus))

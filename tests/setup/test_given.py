@@ -213,6 +213,49 @@ def test_plan_takes_a_name(named_hub: Web) -> None:
     assert answer.data["choice"]["file"].startswith("hf:")
 
 
+@pytest.fixture
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that nothing listens for."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+
+@pytest.mark.parametrize("flags", [(), ("--offline",)])
+def test_out_of_reach_of_the_hub_a_name_is_planned_by_its_dimensions(no_hub: None, flags: tuple[str, ...]) -> None:
+    answer = qwenops("plan", "qwen3-vl:8b", "--for", "ocr", *CARD, "--json", *flags)
+    assert answer.code == 0, answer.err
+    assert answer.data["choice"]["quant"] == "Q6_K"
+    assert answer.data["choice"]["file"].startswith("qwen3-vl:8b (by its published dimensions)")
+    assert any("out of reach" in note for note in answer.data["notes"])
+
+
+def test_its_need_by_dimensions_is_that_of_a_file_of_those_dimensions(no_hub: None, tmp_path: Path) -> None:
+    write_text(tmp_path / "Eyes-Q8_0.gguf", TEXT["qwen3-vl-8b"], "Q8_0")
+    drawn = qwenops("need", "qwen3-vl:8b-instruct-q8_0", *CARD, "--json").data
+    written = qwenops("need", str(tmp_path / "Eyes-Q8_0.gguf"), *CARD, "--json").data
+    for part in ("weights_bytes", "kv_bytes", "state_bytes", "compute_bytes"):
+        assert drawn["devices"][0][part] == written["devices"][0][part], part
+        assert drawn["host"].get(part) == written["host"].get(part), part
+
+
+def test_nobody_but_the_formula_can_be_asked_about_dimensions(no_hub: None) -> None:
+    answer = qwenops("need", "qwen3-vl:8b-instruct-q8_0", "--rung", "runtime")
+    assert answer.code == 3
+    assert "no header" in answer.err
+
+
+@pytest.mark.parametrize("command", [("up",), ("bench", "speed")])
+def test_what_needs_the_files_does_not_make_do_with_dimensions(no_hub: None, command: tuple[str, ...]) -> None:
+    answer = qwenops(*command, "qwen3-vl:8b")
+    assert answer.code == 3
+    assert "cannot be reached" in answer.err
+
+
+def test_a_hub_that_answers_no_is_believed(named_hub: Web) -> None:
+    named_hub.pages.clear()
+    assert qwenops("plan", "qwen3-vl:8b", *CARD).code == 2
+
+
 def test_a_name_that_nobody_has_gets_the_nearest(named_hub: Web) -> None:
     answer = qwenops("plan", "qwen3-vl:9b", *CARD)
     assert answer.code == 2

@@ -194,13 +194,13 @@ def _steps(values: Floats, smallest: np.float32, scale: np.float32, out: Floats)
     return np.rint(out, out=out)
 
 
-def _first_likely(scale: np.float32, lowest: np.float32) -> np.float32:
+def _first_likely(scale: np.float32, lowest: np.float32) -> int:
     """The first step whose log-probability, worked out in 32 bits as the tool does, is above -16; never below zero."""
     if not scale:
-        return np.float32(0)
-    step = np.float32(max(0, np.floor((-_SPAN - lowest) / scale) - 2))
-    while step * scale + lowest <= -_SPAN and step < _STEPS:
-        step += np.float32(1)
+        return 0
+    step = max(0, int((-_SPAN - lowest) / scale) - 2)
+    while step < _STEPS and np.float32(step) * scale + lowest <= -_SPAN:
+        step += 1
     return step
 
 
