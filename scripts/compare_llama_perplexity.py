@@ -9,9 +9,8 @@ ratio of each pair and its median. A side's seconds are those from its first dec
 load of the model.
 
 --check exits 1 where a figure is more than 1 % from the tool's, or the median of the throughput ratios of a model and
-step is below 1. Give a llama-perplexity of the library's own llama.cpp (build tools/perplexity from the source
-distribution of llama-cpp-python, vendor/llama.cpp) and, as --libraries, the folder with the libraries that it is to
-load: with those of the installed llama-cpp-python both sides run the same code.
+step is below 1. The llama-perplexity of the parts (`make parts`) is of the library's own source and runs on its very
+libraries; --libraries names the folder of others that it is to load.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from tests.support.parts import layout
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "quality-verified.md"
 TOLERANCE = 0.01
+JUDGE = "built from the source of that llama-cpp-python and runs on its very libraries"
 FIGURES = ("ppl", "kld_mean", "kld_median", "kld_p99", "same_top")
 
 _NUMBER = r"\s*:\s*(-?[\d.]+|nan)"
@@ -253,9 +253,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--quants", default="Q8_0,Q4_0,IQ4_XS,Q3_K_M")
-    parser.add_argument("--llama-perplexity", type=Path, default=layout().reference("llama-perplexity"))
+    parser.add_argument("--llama-perplexity", type=Path, default=layout().judge("llama-perplexity"))
     parser.add_argument("--libraries", type=Path, help="folder of the libraries it is to load")
-    parser.add_argument("--what", default="the reference build of llama.cpp b10435", help="which build that is")
+    parser.add_argument("--what", default=JUDGE, help="which build that is")
     parser.add_argument("--text", type=Path, default=BUILT_IN)
     parser.add_argument("--ctx", type=int, default=512)
     parser.add_argument("--chunks", type=int, default=16)

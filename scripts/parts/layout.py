@@ -49,6 +49,15 @@ class Layout:
         return self.reference_bin / tool
 
     @property
+    def judges(self) -> Path:
+        """llama-bench and llama-perplexity with the very libraries of llama-cpp-python: bin/ and lib/."""
+        return self.root / "judges"
+
+    def judge(self, tool: str) -> Path:
+        """One of the two."""
+        return self.judges / "bin" / tool
+
+    @property
     def models(self) -> Path:
         """Small models that really load."""
         return self.root / "models"

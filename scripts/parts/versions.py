@@ -19,3 +19,5 @@ VULKAN_SERVER_CPU = frozenset(
 # The GPU in software, and the loaders it needs.
 DEBIAN_GPU = ("mesa-vulkan-drivers", "libvulkan1", "libgomp1")
 DEBIAN_COMPILER = ("g++", "make")
+# From PyPI, so that no system needs one of its own.
+CMAKE = "cmake>=3.26,<5"

@@ -1,7 +1,7 @@
 """The figures are llama-perplexity's, on a real model and on a small one with recurrent layers.
 
-The tool here is of another llama.cpp than the library, whose kernels round otherwise: hence bars wider than the 1 %
-that scripts/compare_llama_perplexity.py holds against the tool of the library's own source.
+The tool is built from the library's own source and runs on its very libraries: another build's kernels round otherwise,
+and on a random model that alone moves a percentile by 10 %.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tests.support.quantize import really
 from tests.support.tiny import TinyModel
 
 pytestmark = [pytest.mark.library, pytest.mark.slow]
-OTHER_KERNELS = 0.03
+WITHIN = 0.01
 
 
 @pytest.fixture(scope="module")
 def tool(parts: Layout) -> Tool:
-    path = parts.reference("llama-perplexity")
+    path = parts.judge("llama-perplexity")
     if not path.exists():
         pytest.skip(f"no {path.name} in {parts.root} (make parts)")
     return Tool(path)
@@ -54,7 +54,7 @@ def test_a_real_model_gives_what_the_tool_gives_whether_a_batch_holds_windows_or
     theirs = tool_figures(tool, smollm, variant, text, ctx=64, chunks=5, threads=2, folder=tmp_path, batch=batch)
     assert (ours["chunks"], ours["scored"]) == (5, 5 * 31)
     for name in ("ppl", "ppl_error", "ppl_reference", "kld_mean", "kld_median", "kld_p99", "same_top"):
-        assert ours[name] == pytest.approx(theirs[name], rel=OTHER_KERNELS), name
+        assert ours[name] == pytest.approx(theirs[name], rel=WITHIN), name
 
 
 def test_a_model_with_recurrent_layers_and_a_quantized_cache_gives_it_too(
@@ -67,4 +67,4 @@ def test_a_model_with_recurrent_layers_and_a_quantized_cache_gives_it_too(
         tool, tiny_qwen35.model, variant, text, ctx=64, chunks=5, threads=2, folder=tmp_path, kv_type="q8_0"
     )
     for name in ("ppl", "ppl_reference", "kld_mean", "kld_median", "kld_p99"):
-        assert ours[name] == pytest.approx(theirs[name], rel=OTHER_KERNELS), name
+        assert ours[name] == pytest.approx(theirs[name], rel=WITHIN), name
