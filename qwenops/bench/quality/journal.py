@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qwenops.bench.lines import ends_whole
+
 _KINDS = {"nll": np.float32, "nll_base": np.float32, "kld": np.float32, "same": np.bool_}
 
 
@@ -42,7 +44,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             line = json.dumps(entry).encode() + b"\n"
-            file.write(line if _ends_whole(self.path) else b"\n" + line)
+            file.write(line if ends_whole(self.path) else b"\n" + line)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -52,15 +54,6 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         return entry if isinstance(entry["chunk"], int) else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _ends_whole(path: Path) -> bool:
-    size = path.stat().st_size
-    if not size:
-        return True
-    with path.open("rb") as file:
-        file.seek(size - 1)
-        return file.read(1) == b"\n"
 
 
 def _text(array: NDArray[Any]) -> str:

@@ -31,7 +31,7 @@ def read_text(path: Path | None) -> Text:
     """
     file = path or BUILT_IN
     raw = _bytes_of(file)
-    content, note = _decoded(file, raw)
+    content, note = decoded(file, raw)
     if not content.strip():
         raise BadInput(f"{file} holds no text", do="give a text of some thousand words")
     name = file.name if path else "built-in text"
@@ -49,7 +49,8 @@ def _bytes_of(file: Path) -> bytes:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}", do=f"ls -l {file}") from None
 
 
-def _decoded(file: Path, raw: bytes) -> tuple[str, str]:
+def decoded(file: Path, raw: bytes) -> tuple[str, str]:
+    """The words of a text file, and a note where a mark decided its encoding. Raises BadInput for any but UTF-8."""
     for mark, encoding, name in _MARKS:
         if raw.startswith(mark):
             try:
