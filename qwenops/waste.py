@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["link", "half-written", "ghost", "header", "probe", "part", "modelfile", "script", "download", "quality"]
+Kind = Literal[
+    "link", "half-written", "ghost", "header", "probe", "part", "modelfile", "script", "download", "quality", "reading"
+]
 
 
 @dataclass(frozen=True)

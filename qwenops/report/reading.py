@@ -130,8 +130,8 @@ def _comparison(names: Sequence[str], one: Mapping[str, Any]) -> str:
     if one["same"]:
         return f"{best} and {other} made the same errors on all {pages} pages."
     if not one["shown"]:
-        return f"No difference shown between {best} and {other} (paired, {pages} pages: CER {ends} points)."
-    by = f"{100 * difference['value']:.1f} points ({ends}; paired, {pages} pages)"
+        return f"No difference shown between {best} and {other} (paired, {pages} pages, p = {one['p']:.2g})."
+    by = f"{100 * difference['value']:.1f} points ({ends}; paired, {pages} pages, p = {one['p']:.2g})"
     return f"{best} reads better than {other}: CER lower by {by}."
 
 

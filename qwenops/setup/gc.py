@@ -112,6 +112,13 @@ def _caches(older_than_s: float) -> Iterator[Waste]:
                 f"what a reference said of a text, kept by bench quality and not added to for {age(idle_seconds(kept))}"
             )
             yield Waste("quality", kept, why, files_below(kept), partial(_take_folder, kept, partial(_is_unread, kept)))
+    for answers_kept in sorted((paths.cache_dir() / "reading").glob("*.jsonl")):
+        if idle_seconds(answers_kept) > older_than_s:
+            files = (answers_kept, answers_kept.with_suffix(".lock"))
+            why = (
+                f"answers to pages, kept by bench ocr or vision and not added to for {age(idle_seconds(answers_kept))}"
+            )
+            yield Waste("reading", answers_kept, why, files, partial(_take_answers, answers_kept))
     for prepared in sorted((paths.cache_dir() / "register").glob("*")):
         files = files_below(prepared)
         idle_s = idle_seconds(prepared)
@@ -125,6 +132,18 @@ def _is_unread(kept: Path) -> bool:
     from qwenops.bench.quality.run import is_held
 
     return not is_held(kept)
+
+
+def _take_answers(answers: Path) -> str:
+    """Take a cell's answers away, unless a run asks it at this moment."""
+    from filelock import FileLock, Timeout
+
+    lock = answers.with_suffix(".lock")
+    try:
+        with FileLock(lock, timeout=0):
+            return unlink_all((answers, lock))
+    except (Timeout, OSError) as error:
+        return "it is in use" if isinstance(error, Timeout) else f"{answers}: {error.strerror or error}"
 
 
 def _is_free(left: Path, folder: Path) -> bool:

@@ -229,7 +229,7 @@ def _compared(rows: Sequence[Row], scores: Sequence[Mapping[str, PageScore]]) ->
     for other, theirs in rated:
         if other == best:
             continue
-        found = paired(theirs, its)
+        found = paired(theirs, its, comparisons=len(rated) - 1)
         if found.pages:
             told.append({"best": best, "other": other, **found.as_data()})
     return told

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+
+from qwenops.bench.statistics import ERROR_RATE
 
 RESAMPLES: Final = 4000
 _Z: Final = 1.959964  # 95 % of a normal distribution lies within so many standard deviations
@@ -28,31 +30,32 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Paired:
-    """The mean difference of two cells over the pages that both answered, the first less the second."""
+    """The mean difference of two cells over the pages that both answered, the first less the second.
+
+    `p` is the chance of a difference as large where neither is better (signs flipped at random, page by page). It is
+    `shown` where that is below the error that one command allows itself, shared by its comparisons, and the interval
+    at that level leaves zero out.
+    """
 
     pages: int
     difference: Estimate
+    p: float
     same: bool
-
-    @property
-    def shown(self) -> bool:
-        """Whether the interval leaves zero out: the difference is not chance alone."""
-        return self.difference.low > 0 or self.difference.high < 0
+    shown: bool
 
     def as_data(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"pages": self.pages, "difference": self.difference.as_data(), "same": self.same, "shown": self.shown}
+        return asdict(self)
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def mean(values: Sequence[float], *, level: float = 0.95) -> Estimate:
     """The mean, and the percentile bootstrap over the values; the same for the same values."""
     if not values:
         return Estimate(math.nan, math.nan, math.nan)
     drawn = np.asarray(values, np.float64)
-    # the legacy generator's stream is promised to stay as it is (NEP 19), so that an interval does too
-    places = np.random.RandomState(1).randint(0, len(drawn), size=(RESAMPLES, len(drawn)))
-    means = drawn[places].mean(axis=1)
-    low, high = (float(v) for v in np.percentile(means, (2.5, 97.5)))
+    places = _chance().randint(0, len(drawn), size=(RESAMPLES, len(drawn)))
+    cut = 50 * (1 - level)
+    low, high = (float(v) for v in np.percentile(drawn[places].mean(axis=1), (cut, 100 - cut)))
     return Estimate(float(drawn.mean()), low, high)
 
 
@@ -66,8 +69,26 @@ def share(hits: int, of: int) -> Estimate:
     return Estimate(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
 
 
-def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
+def paired(first: Mapping[str, float], second: Mapping[str, float], *, comparisons: int = 1) -> Paired:
     """Two cells page by page: what makes one page harder than another falls out."""
     both = [page for page in first if page in second]
     differences = [first[page] - second[page] for page in both]
-    return Paired(len(both), mean(differences), not any(differences))
+    allowed = ERROR_RATE / max(comparisons, 1)
+    difference, p = mean(differences, level=1 - allowed), _p_value(differences)
+    shown = p <= allowed and (difference.low > 0 or difference.high < 0)
+    return Paired(len(both), difference, p, not any(differences), shown)
+
+
+def _p_value(differences: Sequence[float]) -> float:
+    """The two-sided sign-flip test of a mean of zero."""
+    told = np.asarray([d for d in differences if d], np.float64)
+    if not len(told):
+        return 1.0
+    flips = _chance().randint(0, 2, size=(RESAMPLES, len(told))) * 2 - 1
+    as_large = np.abs((flips * told).sum(axis=1)) >= abs(told.sum()) - 1e-12
+    return float((1 + int(as_large.sum())) / (1 + RESAMPLES))
+
+
+def _chance() -> np.random.RandomState:
+    """The legacy generator's stream is promised to stay as it is (NEP 19), so that an interval does too."""
+    return np.random.RandomState(1)

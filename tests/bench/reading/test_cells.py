@@ -12,6 +12,7 @@ from qwenops.bench.reading.cells import kept_folder
 from qwenops.bench.reading.made import made_pages
 from qwenops.bench.reading.types import Asking
 from tests.bench.reading.readers import KnownReader, cell_of
+from tests.support.cli import qwenops
 
 PAGES = made_pages(6, 1, ["codes"]).pages
 
@@ -76,3 +77,19 @@ def test_two_at_once_do_not_ask_the_same(tmp_path: Path) -> None:
         cell = cell_of(reader(), PAGES)
     assert cell.stopped is not None
     assert "another qwenops" in cell.stopped.message
+
+
+def test_old_answers_are_taken_away_by_gc_and_not_while_they_are_asked_for() -> None:
+    from filelock import FileLock
+
+    cell_of(reader(), PAGES)
+    (journal,) = kept_folder().glob("*.jsonl")
+    os.utime(journal, (1e9, 1e9))
+    with FileLock(journal.with_suffix(".lock")):
+        qwenops("gc", "--yes")
+        assert journal.exists()
+    os.utime(journal.with_suffix(".lock"), (1e9, 1e9))
+    told = qwenops("gc", "--yes", "--json")
+    (thing,) = (t for t in told.data["things"] if t["kind"] == "reading")
+    assert (thing["taken"], thing["path"]) == (True, str(journal))
+    assert not journal.exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from qwenops import history
 from qwenops.bench.reading.engines.library import LibraryReader
 from qwenops.bench.reading.engines.ollama import OllamaReader
 from qwenops.bench.reading.engines.template import one_turn
@@ -105,18 +106,18 @@ def test_a_picture_that_the_library_cannot_decode_fails_alone(
 @pytest.mark.library
 @pytest.mark.slow
 def test_ollama_sees_the_same_prompt_as_the_library(
-    start_server: Callable[..., OllamaServer], tiny_qwen3vl: TinyModel, tmp_path: Path, questions: list[Question]
+    start_server: Callable[..., OllamaServer], tiny_qwen35: TinyModel, tmp_path: Path, questions: list[Question]
 ) -> None:
     server = start_server(gpu=False, settings={"LLAMA_ARG_IMAGE_MAX_TOKENS": "96"})
     runtime = runtime_of(server)
     object.__setattr__(runtime, "environment", {"LLAMA_ARG_IMAGE_MAX_TOKENS": "96"})
-    loops = talker("qwen3vl", tmp_path, "Ġthe", "Ġend", ends=False)
-    for name, tiny in (("eyes", tiny_qwen3vl), ("looping", loops)):
+    loops = talker("qwen35", tmp_path, "Ġthe", "Ġend", ends=False)
+    for name, tiny in (("eyes", tiny_qwen35), ("looping", loops)):
         spec = Spec(shards=(tiny.model,), projectors=(tiny.projector,), parameters={"num_ctx": 4096})
         register(spec, name, runtime)
     asking = Asking(image_tokens=96, most_tokens=300)
-    ollama = OllamaReader("eyes", runtime, model_of(tiny_qwen3vl))
-    library = LibraryReader(model_of(tiny_qwen3vl), source="x", threads=2)
+    ollama = OllamaReader("eyes", runtime, model_of(tiny_qwen35))
+    library = LibraryReader(model_of(tiny_qwen35), source="x", threads=2)
     there, here = read_by(ollama, asking, questions), read_by(library, asking, questions)
     for question in questions:
         theirs, ours = there[question.id], here[question.id]
@@ -149,7 +150,6 @@ def test_the_matrix_goes_on_past_a_bad_variant_and_after_a_kill(
 ) -> None:
     cut = tmp_path / "cut-F16.gguf"
     cut.write_bytes(tiny_qwen3vl.model.read_bytes()[:-100_000])
-    (tmp_path / "own").mkdir()
     asked = ["bench", "ocr", cut, tiny_qwen3vl.model, smollm, "--mmproj", tiny_qwen3vl.projector]
     asked += ["--image-tokens", 32, "--image-tokens", 64, "--pages", 5, "--most-tokens", 8, "--threads", 2, "--json"]
     command = [sys.executable, "-m", "qwenops", *map(str, asked)]
@@ -165,8 +165,11 @@ def test_the_matrix_goes_on_past_a_bad_variant_and_after_a_kill(
     assert [(row["answered"], row["image_tokens"]) for row in rows[2:4]] == [(5, 32), (5, 64)]
     assert (rows[2]["loops"], rows[2]["empty"]) == (0, 0)
     assert told.data["compared"][0]["same"] is True
-    kept = qwenops("history", "--json").data["results"]
-    assert {(row["kind"], row["test"], row["unit"]) for row in kept} == {("reading", "ocr made s1", "page")}
+    with history.open() as kept:
+        outcomes = kept.results(kind="reading")
+    assert {(row.test, row.unit) for row in outcomes} == {("ocr made s1", "page")}
+    assert outcomes[-1].samples[0]["page"] == "clean-001"
+    assert qwenops("history").code == 0
     shown = qwenops(*asked[:-1])
     assert shown.code == 1
     assert "made the same errors" in shown.out

@@ -17,7 +17,7 @@ from qwenops.model.types import Model
 from qwenops.ollama.runners import sharing
 from qwenops.ollama.sight import planned_tokens
 from qwenops.runtime.client import Client
-from qwenops.runtime.flags import image_cap
+from qwenops.runtime.flags import image_cap, image_limits
 from qwenops.runtime.names import checked_name
 from qwenops.runtime.types import Runtime
 from qwenops.runtime.wire import ServerRefused
@@ -86,15 +86,20 @@ class OllamaReader:
                 self.client.unload(self.name, shown_as=one.name)
 
     def _check_budget(self, asking: Asking) -> None:
-        cap = image_cap(self.runtime.environment) or MAX_TOKENS
-        if asking.image_tokens is not None and asking.image_tokens != cap:
+        cap, wanted = image_cap(self.runtime.environment) or MAX_TOKENS, asking.image_tokens
+        if wanted is None or wanted == cap:
+            return
+        least = image_limits(self.model.architecture, {})[0] if self.model else None
+        if least and wanted < least:
+            # llama-server does not start with a maximum below the minimum that Ollama passes
             raise BadInput(
-                f"the image budget of this Ollama is {cap} tokens, a setting of its server",
-                do=(
-                    f"qwenops server write LLAMA_ARG_IMAGE_MAX_TOKENS={asking.image_tokens}     (and start it again)",
-                    "or --engine llama-cpp-python",
-                ),
+                f"Ollama gives every picture of this family at least {least} tokens", do="--engine llama-cpp-python"
             )
+        setting = f"qwenops server write LLAMA_ARG_IMAGE_MAX_TOKENS={wanted}     (and start it again)"
+        raise BadInput(
+            f"the image budget of this Ollama is {cap} tokens, a setting of its server",
+            do=(setting, "or --engine llama-cpp-python"),
+        )
 
     def _load(self, asking: Asking) -> bool | None:
         """Load before the first question; whether to say that it is not to think, where it can choose."""
