@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gc": ("gc", "Take away what nobody needs any more: links, ghosts, old headers, half downloads."),
     "bench": ("bench", "Measure what variants are worth: speed, and quality against a reference."),
     "image": ("image", "Plan and make pictures with Qwen-Image, with settings whose sources are known."),
+    "report": ("report", "Show what was planned and measured, as text, Markdown or one page that opens offline."),
     "server": ("server", "Show, plan, write and check the settings that no Modelfile can say."),
     "machine": ("machine", "Show devices, memory and the runtime that were found."),
     "doctor": ("doctor", "Find what stands in the way, with evidence and the command that mends it."),

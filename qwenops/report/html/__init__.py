@@ -1,0 +1,1 @@
+"""The report as one HTML file: charts as SVG, an explorer, no request to anyone."""

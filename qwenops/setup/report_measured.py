@@ -1,0 +1,248 @@
+"""Speed, quality, reading and sight as the history has them: the newest of each kind, with its interval."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qwenops.report.plain import whole
+from qwenops.setup.report_names import Names
+
+if TYPE_CHECKING:
+    from qwenops.history import ResultRow
+
+_TOKENS = re.compile(r"(pp|tg)(\d+)(?: @ d(\d+))?")
+_EXAMPLES = 4
+_EXAMPLE_CHARACTERS = 400
+_RESAMPLES = 1000
+_LEVEL = 0.95
+
+
+def speed_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, Any]]:
+    """A row a variant, test, engine, device and cache: median and interval in `unit`."""
+    newest = _newest(
+        (row for row in results if row.kind == "speed" and row.samples),
+        lambda row: (row.model, row.quant, row.test, row.engine, row.device, *_conditions(row)),
+    )
+    return [
+        {**_shared(names, row), **_test(row), **_spread([float(s) for s in row.samples]), **_quiet(row)}
+        for row in newest
+    ]
+
+
+def _test(row: ResultRow) -> dict[str, Any]:
+    """What a test's name says: "pp512 @ d4096" is 512 tokens of prompt behind 4096."""
+    found = _TOKENS.fullmatch(row.test)
+    if found is None:
+        return {"test": row.test, "sort": "other", "tokens": None, "depth": None, "unit": row.unit}
+    sort = "prompt" if found[1] == "pp" else "generation"
+    return {
+        "test": row.test,
+        "sort": sort,
+        "tokens": int(found[2]),
+        "depth": int(found[3] or 0),
+        "unit": row.unit or "t/s",
+    }
+
+
+def _spread(samples: Sequence[float]) -> dict[str, Any]:
+    low, high = interval(samples, statistics.median)
+    return {"n": len(samples), "value": statistics.median(samples), "low": low, "high": high}
+
+
+def _quiet(row: ResultRow) -> dict[str, Any]:
+    busy = row.evidence.get("busy") or ()
+    energy = row.evidence.get("energy") or {}
+    return {
+        "busy": [f"{b.get('what')}: {b.get('value')} ({b.get('why')})" for b in busy if isinstance(b, Mapping)],
+        "joules_per_1000_tokens": energy.get("joules_per_1000_tokens"),
+    }
+
+
+def quality_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, Any]]:
+    """A row a variant, cache, text and reference: the figures of llama-perplexity, and the file's size where known."""
+    newest = _newest(
+        (row for row in results if row.kind == "quality" and isinstance(row.settings.get("figures"), Mapping)),
+        lambda row: (row.model, row.quant, *_conditions(row), *_under(row)),
+    )
+    rows = []
+    for row in newest:
+        figures = row.settings["figures"]
+        known = names.of_result(row)
+        rows.append(
+            {
+                **_shared(names, row),
+                "file_bytes": known.file_bytes,
+                "ctx": row.settings.get("ctx"),
+                "chunks": row.settings.get("chunks"),
+                "reference": row.settings.get("reference_sha256"),
+                "is_reference": figures.get("kld_mean") is None,
+                **{
+                    name: figures.get(name)
+                    for name in (
+                        *("ppl", "ppl_error", "kld_mean", "kld_error", "kld_median", "kld_p99"),
+                        *("same_top", "same_top_error"),
+                    )
+                },
+            }
+        )
+    return _with_front(rows)
+
+
+def _with_front(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, marked where nothing under the same reference is both no larger and closer, or smaller and as close."""
+    found = []
+    for row in rows:
+        same = [r for r in rows if _placed(r) and (r["reference"], r["ctx"]) == (row["reference"], row["ctx"])]
+        beaten = any(
+            r["file_bytes"] <= row["file_bytes"]
+            and r["kld_mean"] <= row["kld_mean"]
+            and (r["file_bytes"], r["kld_mean"]) != (row["file_bytes"], row["kld_mean"])
+            for r in same
+            if _placed(row)
+        )
+        found.append({**row, "front": _placed(row) and not beaten})
+    return found
+
+
+def _placed(row: Mapping[str, Any]) -> bool:
+    return bool(row["file_bytes"]) and row["kld_mean"] is not None
+
+
+def _under(row: ResultRow) -> tuple[Any, ...]:
+    return tuple(row.settings.get(key) for key in ("ctx", "text_sha256", "reference_sha256"))
+
+
+def reading_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, Any]]:
+    """A row a variant, set, engine and image limit: error rates over its pages, and examples of what was misread."""
+    newest = _newest(
+        (row for row in results if row.kind == "reading" and row.samples),
+        lambda row: (row.model, row.quant, row.test, row.engine, *_conditions(row), row.settings.get("image_tokens")),
+    )
+    return [{**_shared(names, row), "test": row.test, **_pages(row)} for row in newest]
+
+
+def _pages(row: ResultRow) -> dict[str, Any]:
+    pages = [page for page in row.samples if isinstance(page, Mapping)]
+    kinds = dict.fromkeys(str(page.get("kind") or "page") for page in pages)
+    wrong = sorted((p for p in pages if (p.get("cer") or 0) > 0), key=lambda p: -float(p["cer"]))
+    return {
+        "image_tokens": row.settings.get("image_tokens"),
+        "temperature": row.settings.get("temperature"),
+        "pages": len(pages),
+        "cer": _mean(pages, "cer"),
+        "wer": _mean(pages, "wer"),
+        "exact": _share([p["exact"] for p in pages if p.get("exact") is not None]),
+        "empty": sum(bool(p.get("empty")) for p in pages),
+        "loops": sum(bool(p.get("loop")) for p in pages),
+        "seconds": _mean(pages, "seconds"),
+        "tokens": _mean(pages, "tokens"),
+        "kinds": [
+            {"kind": kind, "cer": _mean([p for p in pages if str(p.get("kind") or "page") == kind], "cer")}
+            for kind in kinds
+        ],
+        "examples": [
+            {
+                "page": whole(str(p.get("page"))),
+                "kind": whole(str(p.get("kind") or "")),
+                "cer": float(p["cer"]),
+                "truth": whole(str(p.get("truth") or ""))[:_EXAMPLE_CHARACTERS],
+                "read": whole(str(p.get("read") or ""))[:_EXAMPLE_CHARACTERS],
+            }
+            for p in _unlike(wrong)
+        ],
+    }
+
+
+def _unlike(pages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A few pages, one of each kind first."""
+    firsts: dict[Any, Mapping[str, Any]] = {}
+    for page in pages:
+        firsts.setdefault(page.get("kind"), page)
+    rest = [page for page in pages if not any(page is first for first in firsts.values())]
+    return [*firsts.values(), *rest][:_EXAMPLES]
+
+
+def vision_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, Any]]:
+    """A row a variant, test and engine: how many questions were answered right."""
+    newest = _newest(
+        (row for row in results if row.kind == "vision" and row.samples),
+        lambda row: (row.model, row.quant, row.test, row.engine, *_conditions(row)),
+    )
+    rows = []
+    for row in newest:
+        asked = [s for s in row.samples if isinstance(s, Mapping)]
+        overlaps = [float(s["iou"]) for s in asked if s.get("iou") is not None]
+        rows.append(
+            {
+                **_shared(names, row),
+                "test": row.test.removeprefix("vision "),
+                "right": _share([bool(s.get("right")) for s in asked]),
+                "iou": statistics.fmean(overlaps) if overlaps else None,
+            }
+        )
+    return rows
+
+
+def _shared(names: Names, row: ResultRow) -> dict[str, Any]:
+    kv, flash, ubatch, threads = _conditions(row)
+    label = names.label(row.model, row.quant)
+    return {
+        "label": label if kv == "f16" else f"{label}, KV {kv}",
+        "model": whole(row.model),
+        "kv_type": kv,
+        "flash_attn": flash,
+        "ubatch": ubatch,
+        "threads": threads,
+        "engine": whole(row.engine),
+        "device": whole(row.device),
+        "created": row.created.isoformat(timespec="seconds"),
+    }
+
+
+def _conditions(row: ResultRow) -> tuple[Any, ...]:
+    """What was set apart from the variant: KV type, flash attention, micro-batch, threads."""
+    s = row.settings
+    return (s.get("kv_type") or "f16", s.get("flash_attn"), s.get("ubatch"), s.get("threads"))
+
+
+def _newest(rows: Iterable[ResultRow], key: Callable[[ResultRow], tuple[Any, ...]]) -> list[ResultRow]:
+    """The last row of each kind, in the order in which the kinds first came."""
+    found: dict[tuple[Any, ...], ResultRow] = {}
+    for row in rows:
+        found[key(row)] = row
+    return list(found.values())
+
+
+def _mean(pages: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any] | None:
+    values = [float(page[key]) for page in pages if page.get(key) is not None]
+    if not values:
+        return None
+    low, high = interval(values, statistics.fmean)
+    return {"value": statistics.fmean(values), "low": low, "high": high, "n": len(values)}
+
+
+def _share(right: Sequence[bool]) -> dict[str, Any] | None:
+    """A share with Wilson's interval (1927), which holds for few questions and for none right."""
+    n = len(right)
+    if not n:
+        return None
+    p, z = sum(right) / n, 1.959964
+    middle, width = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    whole_ = 1 + z * z / n
+    low, high = max(0.0, (middle - width) / whole_), min(1.0, (middle + width) / whole_)
+    return {"value": p, "low": low, "high": high, "n": n, "right": sum(right)}
+
+
+def interval(values: Sequence[float], of: Callable[[Sequence[float]], float]) -> tuple[float, float]:
+    """The bootstrap interval of a figure at 95 %, seeded, so that a report made twice says the same."""
+    if len(values) < 2:
+        return (values[0], values[0])
+    draw = random.Random(0)
+    found = sorted(of(draw.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    edge = int(_RESAMPLES * (1 - _LEVEL) / 2)
+    return (found[edge], found[-1 - edge])
