@@ -59,7 +59,6 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.history-import": ("history", "import_view"),
     "qwenops.history-clear": ("history", "clear_view"),
     "qwenops.report": ("summary", "report_view"),
-    "qwenops.history": ("bench", "history_view"),
     "qwenops.uninstall": ("doctor", "uninstall_view"),
 }
 
