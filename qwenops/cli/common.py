@@ -18,7 +18,7 @@ from qwenops.result import Result
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
-REFERENCES = ("hf:", "ollama:", "https://", "http://")
+REFERENCES = ("hf:", "ollama:", "exl2:", "exl3:", "https://", "http://")
 
 
 class ModelType(click.Path):
@@ -61,6 +61,31 @@ def emit(result: Result, *, as_json: bool) -> None:
         render(result)
     for note in result.notes:
         click.echo(click.style(f"note: {note}", dim=True), err=True)
+
+
+def exl_option(function: F) -> F:
+    """--cache-bits: the cache of an EXL2 or EXL3 model, whose types are not llama.cpp's."""
+    return click.option(
+        "--cache-bits", metavar="N", help="EXL2 and EXL3: the cache's bits: 16, 8, 6 or 4; EXL3 also as 6,4."
+    )(function)
+
+
+def given_only(allowed: set[str], engine: str) -> None:
+    """Refuse the options that were typed and mean nothing for this engine. Raises BadInput, naming them."""
+    from click.core import ParameterSource
+
+    from qwenops.errors import BadInput
+
+    context = click.get_current_context()
+    typed = [
+        param.opts[0]
+        for param in context.command.params
+        if isinstance(param, click.Option)
+        and param.name not in {*allowed, "as_json"}
+        and context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise BadInput(f"{', '.join(typed)} mean{'s' * (len(typed) == 1)} nothing for {engine}", do="leave it out")
 
 
 def offline_option(function: F) -> F:

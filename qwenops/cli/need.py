@@ -10,6 +10,8 @@ import click
 from qwenops.cli.common import (
     MODEL,
     cache_options,
+    exl_option,
+    given_only,
     gpu_option,
     model_options,
     offline_option,
@@ -94,13 +96,20 @@ RUNGS = {"auto": "auto", "runtime": "runtime", "dry-load": "dry load", "closed-f
     help="Where images are encoded.",
 )
 @click.option("--swa-full", is_flag=True, help="Keep the whole context for sliding-window layers.")
+@exl_option
 @gpu_option
 @click.option("--rung", default="auto", show_default=True, type=click.Choice(list(RUNGS)), help="Who answers.")
 @click.option("--compare", is_flag=True, help="Show every rung that answers, side by side.")
 @offline_option
 @returns_result
 def command(
-    model: Path | str, mmproj: Path | str | None, gpu: str | None, rung: str, compare: bool, **settings: Any
+    model: Path | str,
+    mmproj: Path | str | None,
+    gpu: str | None,
+    rung: str,
+    compare: bool,
+    cache_bits: str | None,
+    **settings: Any,
 ) -> Result:
     """Say what a model needs, on each device and on the host.
 
@@ -109,14 +118,24 @@ def command(
     its source.
 
     MODEL is a file, or one that is somewhere else: hf:OWNER/REPO:QUANT, ollama:NAME:TAG, https://host/x.gguf. Of
-    those the header alone is fetched, a few MiB.
+    those the header alone is fetched, a few MiB. A folder of EXL2 or EXL3, or exl3:OWNER/REPO@REVISION, is answered
+    for ExLlama under TabbyAPI: weights and cache from the headers, the rest estimated.
 
     \b
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --gpu "RTX 3060 12GB"
         qwenops need hf:unsloth/Qwen3-VL-8B-Instruct-GGUF:UD-Q4_K_XL
         qwenops need Qwen3VL-8B-Instruct-Q4_K_M.gguf --ctx 16384 --compare
         qwenops need Qwen3VL-8B-Instruct-F16.gguf --quant IQ4_XS --gpu 8GiB
+        qwenops need exl3:OWNER/Qwen3-VL-8B-Instruct-exl3@4.0bpw --ctx 16384 --cache-bits 8
     """
+    from qwenops.model.exl import is_exl
+
+    if is_exl(model):
+        from qwenops.setup.exl import exl_need_result
+
+        given_only({"ctx", "ubatch", "image_tokens", "cache_bits", "gpu", "offline"}, "an EXL model")
+        return exl_need_result(model, gpu=gpu, cache_bits=cache_bits, **of_exl(settings))
+    given_only({p.name or "" for p in click.get_current_context().command.params} - {"cache_bits"}, "a GGUF model")
     from qwenops.setup.answers import compare_result, need_result
 
     if compare:
@@ -124,3 +143,15 @@ def command(
             raise BadInput("--compare asks every rung, --rung one", do="leave one of them out")
         return compare_result(model, mmproj, gpu=gpu, **settings)
     return need_result(model, mmproj, gpu=gpu, rung=RUNGS[rung], **settings)
+
+
+def of_exl(settings: dict[str, Any]) -> dict[str, Any]:
+    """What of the settings an EXL model is asked under; a chunk only where one was typed."""
+    source = click.get_current_context().get_parameter_source("ubatch")
+    ubatch = None if source is None or source.name == "DEFAULT" else settings["ubatch"]
+    return {
+        "ctx": settings["ctx"],
+        "image_tokens": settings["image_tokens"],
+        "offline": settings["offline"],
+        "ubatch": ubatch,
+    }

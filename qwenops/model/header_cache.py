@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from qwenops import paths
 from qwenops.errors import NotAllowed, OutOfReach, PartMissing
-from qwenops.model.types import Header
 
 MOST_BYTES = 1024**3
 """Room for every quant of several repositories; a header with a vocabulary takes 6 to 11 MiB."""
@@ -29,6 +28,22 @@ _FORMAT = 1
 _WRITING_S = 3600.0
 """No write of a header takes so long: what has no description by then was left by one that was killed."""
 _ABOUT, _LISTING = "about.json", "listing.json"
+
+
+class Measured(Protocol):
+    """What is kept of a header beside its bytes: the whole file's length, and a checksum of the header."""
+
+    @property
+    def file_bytes(self) -> int:
+        """The length of the whole file."""
+
+    @property
+    def data_offset(self) -> int:
+        """Where the header ends."""
+
+    @property
+    def checksum(self) -> int:
+        """The CRC-32 of the header."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ def keep(
     name: str,
     validator: str,
     prefix: bytes | bytearray,
-    header: Header,
+    header: Measured,
     *,
     most_bytes: int = MOST_BYTES,
 ) -> Path:

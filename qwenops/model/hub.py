@@ -31,6 +31,7 @@ _REFERENCE = re.compile(
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _LISTING_BYTES = 16 * 1024**2
+_LISTED = (".gguf", ".safetensors", ".json")
 _BESIDE_MODELS = ("mmproj", "imatrix", "adapter", "lora", "vocab")
 MOST_VARIANTS = 64
 
@@ -123,6 +124,11 @@ def hub_address(url: str) -> HubReference | None:
 
 def list_files(reference: HubReference, *, offline: bool, limits: Limits | None = None) -> tuple[HubFile, ...]:
     """The GGUF files of a repository, by one request. Raises BadInput or PartMissing, saying what stands in the way."""
+    return tuple(f for f in list_all_files(reference, offline=offline, limits=limits) if _ends(f.path, ".gguf"))
+
+
+def list_all_files(reference: HubReference, *, offline: bool, limits: Limits | None = None) -> tuple[HubFile, ...]:
+    """As list_files, with the safetensors and JSON files beside them."""
     at = f"/revision/{quote(reference.revision, safe='')}" if reference.revision else ""
     url = f"{endpoint()}/api/models/{reference.repo}{at}?blobs=true"
     rows = header_cache.listing(url, str(reference), lambda: _ask(url, reference, limits), offline=offline)
@@ -136,12 +142,16 @@ def _ask(url: str, reference: HubReference, limits: Limits | None) -> list[list[
         raw = answer.read_all(_LISTING_BYTES)
     try:
         listed = json.loads(raw)
-        rows = [_row(s, listed.get("sha")) for s in listed["siblings"] if s["rfilename"].lower().endswith(".gguf")]
+        rows = [_row(s, listed.get("sha")) for s in listed["siblings"] if _ends(s["rfilename"], *_LISTED)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise PartMissing(
             f"{reference}: what answers at {endpoint()} is not the hub: no list of files", do="look at HF_ENDPOINT"
         ) from None
     return rows
+
+
+def _ends(path: str, *endings: str) -> bool:
+    return path.lower().endswith(endings)
 
 
 def _instead(reference: HubReference) -> tuple[str, ...]:

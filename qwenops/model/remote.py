@@ -88,7 +88,7 @@ def read_remote_header(
     vocabulary = like()
     if vocabulary is not None:
         file = replace(file, first_bytes=HEAD_BYTES)
-    with _Ranges(file, kept.validator if kept else "", limits or Limits()) as wire:
+    with Ranges(file, kept.validator if kept else "", limits or Limits()) as wire:
         if wire.unchanged and kept:
             if header := _kept_header(kept, file):
                 return header, kept.path
@@ -113,7 +113,7 @@ def _from(prefix: bytes) -> Callable[[bytearray, int], None]:
     return fill
 
 
-def _read(file: RemoteFile, wire: _Ranges, like: Vocabulary | None) -> tuple[Header, bytearray]:
+def _read(file: RemoteFile, wire: Ranges, like: Vocabulary | None) -> tuple[Header, bytearray]:
     """By the vocabulary of another variant where that works out to the byte, else straight through."""
     size = wire.size if wire.size is not None else _ANY_LENGTH
     if like is not None and wire.size is not None and wire.ranged:
@@ -134,7 +134,7 @@ def _read(file: RemoteFile, wire: _Ranges, like: Vocabulary | None) -> tuple[Hea
     return (header, data) if wire.size is not None else (replace(header, file_bytes=_end_of(header)), data)
 
 
-def _after(start: bytearray, wire: _Ranges) -> Callable[[bytearray, int], None]:
+def _after(start: bytearray, wire: Ranges) -> Callable[[bytearray, int], None]:
     def fill(data: bytearray, up_to: int) -> None:
         if len(data) < len(start):
             data += start[len(data) :]
@@ -149,7 +149,7 @@ def _end_of(header: Header) -> int:
     return header.data_offset + max((pad(t.offset + t.size_bytes, header.alignment) for t in header.tensors), default=0)
 
 
-class _Ranges:
+class Ranges:
     """The wire to one file: opens ranges as they are needed, and believes nothing that does not add up."""
 
     def __init__(self, file: RemoteFile, validator: str, limits: Limits) -> None:
@@ -166,7 +166,7 @@ class _Ranges:
         self._ends = time.monotonic() + limits.total_s
         self._open(0, file.first_bytes, validator)
 
-    def __enter__(self) -> _Ranges:
+    def __enter__(self) -> Ranges:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

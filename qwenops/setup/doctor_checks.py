@@ -45,6 +45,34 @@ def devices(patient: Patient) -> Iterator[Finding]:
         yield Finding("ok", "no-gpu", "no GPU: models run on the CPU")
 
 
+def attention_kernels(patient: Patient) -> Iterator[Finding]:
+    """Which FlashAttention a CUDA card has, and that Ollama does not ask for it; once for cards of one capability.
+
+    FlashAttention 2 wants Ampere or newer, 3 is Hopper's alone (Dao-AILab/flash-attention, README); llama.cpp has
+    kernels of its own, which Ollama leaves off below compute 6.0 and on 7.2 (runtime/rules.py).
+    """
+    from qwenops.runtime.rules import flash_attention
+
+    seen = {d.compute_capability: d for d in patient.machine.devices if d.kind == "cuda" and d.compute_capability}
+    for capability, device in seen.items():
+        if capability is None:
+            continue
+        if capability >= (10, 0):
+            has = "FlashAttention 2 where it was built for this card; 3 is for Hopper alone"
+        elif capability >= (9, 0):
+            has = "FlashAttention 2 and 3"
+        elif capability >= (8, 0):
+            has = "FlashAttention 2, not 3 (Hopper's alone)"
+        else:
+            has = "neither FlashAttention 2 nor 3 (EXL3 does not run; EXL2 without paged attention)"
+        own = "uses llama.cpp's own kernels instead"
+        if flash_attention((device,), {}) == "off":
+            own = "leaves llama.cpp's own kernels off here"
+        major, minor = capability
+        title = f"{device.description}, compute {major}.{minor}: {has}; Ollama {own}"
+        yield Finding("ok", "attention-kernels", title)
+
+
 def server(patient: Patient) -> Iterator[Finding]:
     """Whether an Ollama answers, and whether it is new enough."""
     runtime = patient.runtime
@@ -252,6 +280,7 @@ def benchmark_library(patient: Patient) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     devices,
+    attention_kernels,
     server,
     store,
     kv_and_flash_attention,

@@ -6,9 +6,11 @@ import os
 import re
 from dataclasses import replace
 
+import pytest
+
 from qwenops.machine.detect import detect
 from qwenops.runtime.discover import discover
-from qwenops.setup.doctor_checks import server
+from qwenops.setup.doctor_checks import attention_kernels, server
 from qwenops.setup.findings import Finding, Patient
 from qwenops.setup.versions import INSTALL
 from tests.runtime.test_client import answering, free_port, silent_socket
@@ -48,3 +50,27 @@ def test_where_nothing_listens_and_nothing_is_installed_it_is_to_be_installed() 
     found = finding(f"127.0.0.1:{free_port()}")
     assert found.observed == "not installed"
     assert found.do[0] == INSTALL
+
+
+@pytest.mark.parametrize(
+    ("gpu", "said"),
+    [
+        ("GTX 1080", "neither FlashAttention 2 nor 3"),
+        ("RTX 2080 Ti", "neither FlashAttention 2 nor 3"),
+        ("RTX 3060 12GB", "FlashAttention 2, not 3 (Hopper's alone)"),
+        ("RTX 4090", "FlashAttention 2, not 3 (Hopper's alone)"),
+        ("H100 80GB", "FlashAttention 2 and 3"),
+        ("RTX 5090", "FlashAttention 2 where it was built for this card; 3 is for Hopper alone"),
+    ],
+)
+def test_a_card_has_its_flash_attention_and_ollama_its_own(gpu: str, said: str) -> None:
+    machine = detect(gpu)
+    (found,) = attention_kernels(Patient(machine, discover("127.0.0.1:9", probe_devices=False)))
+    assert found.level == "ok"
+    assert f": {said}" in found.title
+    assert found.title.endswith("; Ollama uses llama.cpp's own kernels instead")
+
+
+def test_cards_of_other_makers_and_unknown_ones_are_left_alone() -> None:
+    for gpu in ("rocm:16GiB", "vulkan:8GiB", "cuda:12GiB", "none"):
+        assert not list(attention_kernels(Patient(detect(gpu), discover("127.0.0.1:9", probe_devices=False))))

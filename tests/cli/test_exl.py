@@ -1,0 +1,112 @@
+"""EXL2 and EXL3 as a user asks for them: need, plan, render, beside GGUF, wrong input, streams and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.cli import qwenops
+from tests.support.exl import QWEN3_VL_8B, Dims, config, ghost, tensors, write
+from tests.support.shapes import TEXT, VISION, write_text, write_vision
+
+CARD = "RTX 3060 12GB"
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An EXL3 and a GGUF of one model in true size, and a small EXL2 of another; sparse files."""
+    folder = tmp_path_factory.mktemp("shelf")
+    ghost(folder / "Eyes-8B-exl3", tensors(QWEN3_VL_8B, "exl3"), config(QWEN3_VL_8B, "exl3", 4.0))
+    small = Dims(architecture="Qwen2_5_VLForConditionalGeneration")
+    write(folder / "small-exl2", tensors(small, "exl2"), config(small, "exl2", 4.0))
+    (folder / "gguf").mkdir()
+    for quant in ("Q4_K_M", "Q8_0"):
+        write_text(folder / "gguf" / f"Eyes-8B-{quant}.gguf", TEXT["qwen3-vl-8b"], quant)
+    write_vision(folder / "gguf" / "mmproj-F16.gguf", VISION["qwen3-vl-8b"], "F16")
+    return folder
+
+
+def test_a_need_says_what_each_figure_rests_on(shelf: Path) -> None:
+    answer = qwenops("need", shelf / "Eyes-8B-exl3", "--ctx", 16384, "--cache-bits", 8, "--gpu", CARD)
+    assert answer.code == 0, answer.err
+    for said in ("headers", "estimate", "guess", "cache 8 bit", "one layer expanded", "fits"):
+        assert said in answer.out
+    assert "not measured" in answer.err
+    data = qwenops("need", shelf / "Eyes-8B-exl3", "--ctx", 16384, "--gpu", CARD, "--json").data
+    assert data["schema"] == "qwenops.exl-need/1"
+    assert data["need"]["cache_bytes"] == 16384 * 144 * 1024
+    assert data["fits"] == "yes"
+
+
+def test_a_plan_takes_the_widest_cache_that_holds_the_task(shelf: Path) -> None:
+    answer = qwenops("plan", shelf / "Eyes-8B-exl3", "--for", "ocr", "--gpu", CARD, "--json")
+    assert answer.code == 0, answer.err
+    assert [c["cache_bits"] for c in answer.data["choices"]] == ["16", "8", "6", "4"]
+    assert answer.data["choice"] == answer.data["choices"][0]
+    shown = qwenops("plan", shelf / "Eyes-8B-exl3", "--for", "ocr", "--gpu", CARD)
+    assert "largest context" in shown.out
+    assert all(len(line) <= 100 for line in shown.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("gpu", "said"),
+    [("RTX 2080 Ti", "needs Ampere"), ("none", "no CUDA card"), ("cuda:4GiB", "Does not fit")],
+)
+def test_a_card_that_cannot_is_exit_code_1_with_the_reason(shelf: Path, gpu: str, said: str) -> None:
+    answer = qwenops("plan", shelf / "Eyes-8B-exl3", "--gpu", gpu)
+    assert answer.code == 1
+    assert said in answer.out
+
+
+def test_both_engines_stand_in_one_table(shelf: Path) -> None:
+    args = ("plan", shelf / "gguf", "--beside", shelf / "Eyes-8B-exl3", "--gpu", CARD)
+    data = qwenops(*args, "--json").data
+    assert data["schema"] == "qwenops.beside/1"
+    engines = [row["engine"] for row in data["rows"]]
+    assert engines == sorted(engines, reverse=True)
+    assert set(engines) == {"llama.cpp", "ExLlamaV3"}
+    gguf = [row for row in data["rows"] if row["engine"] == "llama.cpp"]
+    # the variant of the EXL model's size, and the one that the plan takes
+    assert {row["variant"] for row in gguf} == {"Q4_K_M", data["gguf_plan"]["choice"]["quant"]}
+    shown = qwenops(*args)
+    assert shown.code == 0
+    assert "llama.cpp" in shown.out
+    assert "ExLlamaV3" in shown.out
+
+
+def test_a_config_is_written_and_reads_back(shelf: Path, tmp_path: Path) -> None:
+    to = tmp_path / "config.yml"
+    answer = qwenops("render", shelf / "Eyes-8B-exl3", "--engine", "tabbyapi", "--gpu", CARD, "-o", to)
+    assert (answer.code, answer.out) == (0, f"{to}\n")
+    assert yaml.safe_load(to.read_text())["model"]["model_name"] == "Eyes-8B-exl3"
+    old = qwenops("render", shelf / "small-exl2", "--engine", "tabbyapi", "--gpu", CARD)
+    assert "79126f9" in old.out
+    assert yaml.safe_load(old.out)["model"]["backend"] == "exllamav2"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("need", "exl", "--kv", "q8_0"), "--kv means nothing for an EXL model"),
+        (("need", "exl", "--cache-bits", "9"), "2 to 8"),
+        (("need", "gguf", "--cache-bits", "8"), "--cache-bits means nothing for a GGUF model"),
+        (("plan", "exl", "--quant", "Q4_K_M"), "--quant means nothing"),
+        (("plan", "exl", "gguf"), "--beside"),
+        (("render", "exl"), "--engine tabbyapi"),
+        (("render", "gguf", "--engine", "tabbyapi"), "Ollama runs GGUF"),
+        (("need", "exl2:exl"), "is EXL3, not EXL2"),
+        (("need", "exl3:not a name"), "not the name of a repository"),
+    ],
+)
+def test_what_was_typed_for_the_other_engine_is_refused(shelf: Path, args: tuple[str, ...], said: str) -> None:
+    places = {
+        "exl": str(shelf / "Eyes-8B-exl3"),
+        "gguf": str(shelf / "gguf" / "Eyes-8B-Q8_0.gguf"),
+        "exl2:exl": f"exl2:{shelf / 'Eyes-8B-exl3'}",
+    }
+    answer = qwenops(*(places.get(a, a) for a in args))
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert "Traceback" not in answer.err
