@@ -38,9 +38,7 @@ def read_remote_prefix(
             return found, kept.path
         kept = None
     if offline:
-        raise OutOfReach(
-            f"{file.shown} was not read before, and the network is not to be used", do="without --offline"
-        )
+        raise OutOfReach(f"{file.shown} was not read before, and the network is not to be used", do="without --offline")
     with Ranges(file, kept.validator if kept else "", limits or Limits()) as wire:
         if wire.unchanged and kept:
             if (found := _kept_prefix(kept, read)) is not None:

@@ -7,6 +7,7 @@ up: each tensor's bytes are its shape times its type's, and together they fill t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from qwenops.errors import BadInput, PartMissing
+from qwenops.errors import BadInput, PartMissing, QwenopsError
+from qwenops.model.other_formats import what_else
 from qwenops.model.remote import MOST_BYTES, RemoteFile
 from qwenops.model.remote_prefix import Fill, read_remote_prefix
 from qwenops.model.web import Limits
@@ -27,6 +29,8 @@ DTYPE_BYTES = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
 }
 _LENGTH_BYTES = 8
+_MOST = MOST_BYTES - _LENGTH_BYTES
+_TELLING_BYTES = 32
 _MOST_DIMENSIONS = 16
 
 
@@ -83,9 +87,8 @@ def read_header(fill: Fill, size_bytes: int | None, shown: str) -> SafetensorsHe
     data = bytearray()
     fill(data, _LENGTH_BYTES)
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-    most = MOST_BYTES - _LENGTH_BYTES
-    if not 2 <= length <= most:
-        raise BadInput(f"{shown} is not a safetensors file: a header of {length} bytes cannot be (at most {most})")
+    if not 2 <= length <= _MOST:
+        raise _no_header(fill, data, length, shown)
     data_at = _LENGTH_BYTES + length
     if size_bytes is not None and data_at > size_bytes:
         raise BadInput(f"{shown} cannot be used: its header reaches past its end at byte {size_bytes}")
@@ -95,6 +98,16 @@ def read_header(fill: Fill, size_bytes: int | None, shown: str) -> SafetensorsHe
     if size_bytes is not None and data_at + end != size_bytes:
         raise BadInput(f"{shown} cannot be used: by its header it has {data_at + end} bytes, and it has {size_bytes}")
     return SafetensorsHeader(tensors, metadata, data_at, data_at + end, zlib.crc32(raw))
+
+
+def _no_header(fill: Fill, data: bytearray, length: int, shown: str) -> BadInput:
+    """The error for a length that cannot be; a note of Git LFS in place of the file is named."""
+    with contextlib.suppress(QwenopsError):
+        fill(data, _TELLING_BYTES)
+    what, do = what_else(bytes(data))
+    if what:
+        return BadInput(f"{shown} {what}", do=do)
+    return BadInput(f"{shown} is not a safetensors file: a header of {length} bytes cannot be (at most {_MOST})")
 
 
 def _parsed(raw: bytes, shown: str) -> dict[str, Any]:

@@ -55,8 +55,6 @@ def attention_kernels(patient: Patient) -> Iterator[Finding]:
 
     seen = {d.compute_capability: d for d in patient.machine.devices if d.kind == "cuda" and d.compute_capability}
     for capability, device in seen.items():
-        if capability is None:
-            continue
         if capability >= (10, 0):
             has = "FlashAttention 2 where it was built for this card; 3 is for Hopper alone"
         elif capability >= (9, 0):

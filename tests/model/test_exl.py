@@ -231,6 +231,14 @@ def test_a_length_that_cannot_be_is_refused_unread(tmp_path: Path, length: int) 
     assert time.monotonic() - began < 0.5
 
 
+def test_a_note_of_git_lfs_is_known_for_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(BadInput, match="Git LFS") as caught:
+        read_safetensors(file)
+    assert caught.value.do == ("git lfs pull",)
+
+
 @pytest.mark.parametrize("n_bytes", [0, 7, 8, 9, 40])
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, n_bytes: int) -> None:
     whole = made(tmp_path / "model") / "model.safetensors"
