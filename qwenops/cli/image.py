@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qwenops.cli import image_settings
+from qwenops.cli import image_plan, image_settings
 
 
 @click.group("image")
@@ -12,10 +12,12 @@ def command() -> None:
     """Plan and make pictures with Qwen-Image, with settings whose sources are known.
 
     \b
+        qwenops image plan qwen-image-2512 --gpu "RTX 3060 12GB"
         qwenops image settings qwen-image-2512 --size 16:9
         qwenops image compare
     """
 
 
+command.add_command(image_plan.plan)
 command.add_command(image_settings.settings)
 command.add_command(image_settings.compare)

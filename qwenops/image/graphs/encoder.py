@@ -6,6 +6,7 @@ Source: src/llm.hpp of stable-diffusion.cpp. Its attention is not fused (flash a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from qwenops.image.graphs import pieces as p
@@ -43,6 +44,7 @@ class VisionTower:
     patch: int = 14
 
 
+@lru_cache(maxsize=64)
 def encode_bytes(tower: TextTower, tokens: int, backend: Backend, *, picture_tokens: tuple[int, ...] = ()) -> int:
     """The compute buffer of encoding a prompt, in bytes.
 
@@ -52,6 +54,7 @@ def encode_bytes(tower: TextTower, tokens: int, backend: Backend, *, picture_tok
     return p.buffer_bytes(_encoded(tower, tokens, picture_tokens), backend, inputs=(one, zero))
 
 
+@lru_cache(maxsize=64)
 def look_bytes(picture: tuple[int, int], backend: Backend, tower: VisionTower | None = None) -> int:
     """The compute buffer of looking at one reference of (width, height) pixels, in bytes."""
     one, zero = p.runner_inputs()

@@ -1,4 +1,4 @@
-"""What those graphs are made of: the helper functions of stable-diffusion.cpp, and the replay of one graph on one backend.
+"""What those graphs are made of: helper functions of stable-diffusion.cpp, and the replay of a graph on a backend.
 
 Each stage is one graph on one backend, with an allocator of its own (GGMLRunner::alloc_compute_buffer), so there is no
 scheduler between them. Source: src/ggml_extend.hpp and src/rope.hpp, the allocator as in memory/allocator.py.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from qwenops.memory import tensor as tf
 from qwenops.memory.allocator import Recorder
 from qwenops.memory.backends import Backend
-from qwenops.memory.tensor import F16, F32, I32, Shape, Tensor
+from qwenops.memory.tensor import F16, F32, I32, Tensor
 
 _FLASH_PADDING = 256
 
@@ -28,8 +28,9 @@ def buffer_bytes(out: Tensor, backend: Backend, *, inputs: Iterable[Tensor] = ()
     graph reads them or not.
     """
     nodes, leaves = _listed((out, *inputs))
-    tape = Recorder([backend]).record([(leaf, 0) for leaf in leaves], [(node, 0) for node in nodes])
-    return tape.play([backend])[0]
+    for tensor in (*nodes, *leaves):
+        tensor.backend = 0
+    return Recorder([backend]).record(leaves, nodes).play([backend])[0]
 
 
 def _listed(ends: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -54,7 +55,7 @@ def _listed(ends: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     return nodes, leaves
 
 
-# --- operations that write into their first source ----------------------------------------------------------------------
+# --- operations that write into their first source --------------------------------------------------------------------
 
 
 def in_place(op: str, a: Tensor, *others: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ def chunks(a: Tensor, count: int, axis: int) -> list[Tensor]:
     return [tf.cont(tf.view(a, size, a.nb, i * ne[axis] * a.nb[axis])) for i in range(count)]
 
 
-# --- layers -------------------------------------------------------------------------------------------------------------
+# --- layers -----------------------------------------------------------------------------------------------------------
 
 
 def linear(x: Tensor, out: int, *, bias: bool = True, scale: bool = False) -> Tensor:
@@ -254,8 +255,3 @@ def number(type_: int = F32) -> Tensor:
 def runner_inputs() -> tuple[Tensor, Tensor]:
     """The two leaves that a runner puts into each of its graphs: a one and an integer zero."""
     return number(F32), number(I32)
-
-
-def shaped(a: Tensor) -> Shape:
-    """The shape of a tensor, as other graphs want to know it."""
-    return a.ne

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from qwenops.image.graphs import pieces as p
@@ -44,12 +45,14 @@ class Step:
         return sum((w // PATCH) * (h // PATCH) for w, h in (self.latent, *self.references))
 
 
+@lru_cache(maxsize=64)
 def step_bytes(step: Step, backend: Backend) -> int:
     """The compute buffer of one evaluation, in bytes."""
     graph = _Transformer(step)
     return p.buffer_bytes(graph.out(), backend, inputs=(graph.one, graph.zero))
 
 
+@lru_cache(maxsize=64)
 def block_bytes(step: Step, backend: Backend) -> int:
     """The compute buffer where the graph is cut after every block (max_vram), in bytes: of a block in the middle.
 

@@ -5,6 +5,7 @@ Source: src/wan.hpp of stable-diffusion.cpp (WanVAE with dim 96, z 16); the cach
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from qwenops.image.graphs import pieces as p
@@ -20,6 +21,7 @@ _CUBE: Final = (3, 3, 3)
 _POINT: Final = (1, 1, 1)
 
 
+@lru_cache(maxsize=64)
 def decode_bytes(latent: tuple[int, int], backend: Backend, *, flash: bool = False) -> int:
     """The compute buffer of decoding a latent of (width, height), in bytes."""
     one, zero = p.runner_inputs()
@@ -27,6 +29,7 @@ def decode_bytes(latent: tuple[int, int], backend: Backend, *, flash: bool = Fal
     return p.buffer_bytes(_decoded(z, one, flash=flash), backend, inputs=(one, zero))
 
 
+@lru_cache(maxsize=64)
 def encode_bytes(picture: tuple[int, int], backend: Backend, *, flash: bool = False) -> int:
     """The compute buffer of encoding a picture of (width, height) pixels, in bytes."""
     one, zero = p.runner_inputs()
@@ -95,9 +98,7 @@ def _attended(x: Tensor, one: Tensor, *, flash: bool) -> Tensor:
     qkv = tf.reshape(qkv, width * height, channels, 3, frames)
     qkv = tf.cont(p.torch_permute(qkv, 0, 1, 3, 2))
     third = qkv.nb[2] * qkv.ne[2]
-    q, k, v = (
-        tf.view_4d(qkv, (width, height, channels, frames), row, plane, qkv.nb[3], third * i) for i in range(3)
-    )
+    q, k, v = (tf.view_4d(qkv, (width, height, channels, frames), row, plane, qkv.nb[3], third * i) for i in range(3))
     q, k = (
         tf.reshape(p.whole(p.torch_permute(one_of, 2, 0, 1, 3)), channels, width * height, frames) for one_of in (q, k)
     )
