@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from qwenops.cli import image_plan, image_settings
+from qwenops.cli import image_prompt, image_settings
 
 
 @click.group("image")
@@ -15,9 +16,11 @@ def command() -> None:
         qwenops image plan qwen-image-2512 --gpu "RTX 3060 12GB"
         qwenops image settings qwen-image-2512 --size 16:9
         qwenops image compare
+        qwenops image prompt check 'A cafe. The sign above the door reads "OPEN".'
     """
 
 
 command.add_command(image_plan.plan)
 command.add_command(image_settings.settings)
 command.add_command(image_settings.compare)
+command.add_command(image_prompt.prompt)

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,19 +62,21 @@ def folder() -> Path:
     return paths.cache_dir() / "headers"
 
 
+def every() -> Iterator[Kept]:
+    """Every header that is kept, the one that was used last first; what is damaged is left out."""
+    used = {about: about.stat().st_mtime for about in folder().glob(f"*/{_ABOUT}")}
+    for about in sorted(used, key=lambda one: -used[one]):
+        kept = _described(about.parent)
+        if kept is not None:
+            yield kept
+
+
 def find(url: str) -> Kept | None:
     """What is kept of an address, or None: also where it is damaged, since it can be read again."""
-    place = _place(url)
-    try:
-        about = json.loads((place / _ABOUT).read_text("utf-8"))
-        name = about.pop("name")
-        kept = Kept(path=place / name, **about)
-        if Path(name).name != name or kept.format != _FORMAT or not kept.path.is_file():
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(place / _ABOUT)
+    kept = _described(_place(url))
+    if kept is not None:
+        with contextlib.suppress(OSError):
+            os.utime(kept.path.parent / _ABOUT)
     return kept
 
 
@@ -158,6 +160,16 @@ def is_unused(place: Path, older_than_s: float) -> bool:
         return False
     findable = any(file.name in (_ABOUT, _LISTING) for file in files)
     return time.time() - used > (older_than_s if findable else _WRITING_S)
+
+
+def _described(place: Path) -> Kept | None:
+    try:
+        about = json.loads((place / _ABOUT).read_text("utf-8"))
+        name = about.pop("name")
+        kept = Kept(path=place / name, **about)
+        return kept if Path(name).name == name and kept.format == _FORMAT and kept.path.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _place(url: str) -> Path:
