@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qwenops.cli import image_plan, image_settings
-from qwenops.cli import image_prompt, image_settings
+from qwenops.cli import image_plan, image_prompt, image_settings
 
 
 @click.group("image")
