@@ -18,7 +18,8 @@ from qwenops.result import Result
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
-REFERENCES = ("hf:", "ollama:", "exl2:", "exl3:", "https://", "http://")
+REFERENCES = ("hf:", "ollama:", "https://", "http://")
+EXL_REFERENCES = ("exl2:", "exl3:")
 
 
 class ModelType(click.Path):
@@ -28,7 +29,7 @@ class ModelType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A Path, or the reference as it was typed."""
-        if isinstance(value, str) and value.lower().startswith(REFERENCES):
+        if isinstance(value, str) and value.lower().startswith((*REFERENCES, *EXL_REFERENCES)):
             return value
         return super().convert(value, param, ctx)
 

@@ -85,7 +85,7 @@ def beside_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     for refused in data["refused"]:
         yield Text(f"{refused['model']} does not run: {refused['why']}")
     yield Text(
-        "files and needs with the projector or vision tower; ranges are bands, the rest is in the notes", style="dim"
+        "with projector or vision tower; a range is a band, a single figure the formula's without one", style="dim"
     )
 
 

@@ -19,6 +19,7 @@ from qwenops.setup.given import Given
 from qwenops.units import human, pad, parse_size
 
 if TYPE_CHECKING:
+    from qwenops.memory.types import Need
     from qwenops.model.types import Model
 
 NOT_MEASURED = "not measured: weights and cache follow from the headers, compute and overhead are estimated"
@@ -90,7 +91,7 @@ def beside_result(
     exl_wish = {k: wish.get(k) for k in ("ctx", "image_tokens", "images", "headroom", "ubatch")}
     exl_wish["cache_bits"] = cache_bits
     plan, exl_data, exl_notes = _planned(beside, gpu=gpu, task=wish["task"], offline=wish["offline"], **exl_wish)
-    made, machine, _ = make_plan(given, mmproj, gpu=gpu, **wish)
+    made, machine, _ = make_plan(given, mmproj, gpu=gpu, drawn=True, **wish)
     chosen = made.chosen.choice.model if made.chosen else None
     sizes = [m["file_bytes"] for m in exl_data["models"]]
     rows = _gguf_rows(given, mmproj, machine, chosen, sizes, made, wish)
@@ -214,7 +215,8 @@ def _gguf_rows(
     from qwenops.setup.answers import make_wish
     from qwenops.setup.given import variants
 
-    models = variants(given, mmproj, offline=wish["offline"])
+    # the plan has just read them: what was kept of it is as new
+    models = variants(given, mmproj, offline=True, drawn=True)
     whole = [m.file_bytes + (m.projector.file_bytes if m.projector else 0) for m in models]
     nearest = [models[min(range(len(models)), key=lambda i: abs(whole[i] - size))] for size in sizes]
     kept = [m for m in models if m in nearest or (chosen is not None and m.source == chosen.source)]
@@ -231,13 +233,17 @@ def _gguf_rows(
                 "cache": taken.choice.settings.kv_type_k if taken else wish.get("kv") or "f16",
                 "largest_context": cell.num_ctx,
                 "num_ctx": taken.choice.settings.num_ctx if taken else cell.num_ctx,
-                "total_bytes": taken.need.total_device_bytes if taken else cell.needed_bytes,
-                "band_bytes": asdict(taken.need.band) if taken else None,
+                "total_bytes": _taken_bytes(taken.need) if taken else cell.needed_bytes,
+                "band_bytes": asdict(taken.need.band) if taken and taken.need.devices else None,
                 "fits": "yes" if taken or cell.num_ctx else "no",
                 "source": taken.need.rung if taken else "closed form",
             }
         )
     return rows
+
+
+def _taken_bytes(need: Need) -> int:
+    return need.total_device_bytes if need.devices else need.host.total_bytes
 
 
 def _config_text(choice: ExlChoice, device: Device) -> str:

@@ -34,6 +34,7 @@ def variants(
     """
     from qwenops.model.read import in_order, read_variants
 
+    _refuse_exl((*given, mmproj))
     names = [one for one in given if _is_name(one)]
     if names and len(given) > 1:
         raise BadInput(f"{names[0]} names a model; give it alone, or files", do=f"qwenops plan {names[0]}")
@@ -64,6 +65,18 @@ def variants(
         near = [name for one in wanted for name in _near_in_store(one)]
         error.do = (*(f"qwenops plan ollama:{name}     (in your store)" for name in near), *error.do)
         raise
+
+
+def _refuse_exl(given: Iterable[Given | None]) -> None:
+    """Raise BadInput for what ExLlama would run: of the commands only need, plan and render know what to do with it."""
+    from qwenops.model.exl import is_exl
+
+    for one in given:
+        if one is not None and is_exl(one):
+            raise BadInput(
+                f"{one} is an EXL model, for ExLlama; GGUF is wanted here",
+                do=("qwenops plan GGUF-MODEL --beside " + str(one), "qwenops need, plan and render take it alone"),
+            )
 
 
 def only_one(given: Given, models: tuple[Model, ...]) -> Model:
@@ -130,6 +143,7 @@ def _can_be_brought(reference: str) -> bool:
 def must_be_here(given: tuple[Given | None, ...], what: str) -> None:
     """Raise BadInput, saying how to get it, where `what` needs the whole file and was given a reference to another
     place than the store of the Ollama in sight."""
+    _refuse_exl(given)
     stored = stored_models(given)
     for one in given:
         if isinstance(one, str) and one not in stored:

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from qwenops.cli.common import EXL_REFERENCES
+from qwenops.cli.main import cli
+from qwenops.errors import BadInput
+from qwenops.model.exl import SCHEMES
 from tests.support.cli import qwenops
 from tests.support.exl import QWEN3_VL_8B, Dims, config, ghost, tensors, write
 from tests.support.shapes import TEXT, VISION, write_text, write_vision
@@ -106,7 +110,17 @@ def test_what_was_typed_for_the_other_engine_is_refused(shelf: Path, args: tuple
         "gguf": str(shelf / "gguf" / "Eyes-8B-Q8_0.gguf"),
         "exl2:exl": f"exl2:{shelf / 'Eyes-8B-exl3'}",
     }
-    answer = qwenops(*(places.get(a, a) for a in args))
-    assert (answer.code, answer.out) == (2, "")
-    assert said in answer.err
-    assert "Traceback" not in answer.err
+    with pytest.raises(BadInput) as caught:
+        cli([places.get(a, a) for a in args], standalone_mode=False)
+    assert said in caught.value.message + " ".join(caught.value.do)
+
+
+def test_the_command_line_knows_the_schemes() -> None:
+    assert EXL_REFERENCES == SCHEMES
+
+
+@pytest.mark.parametrize("command", ["fits", "up", "quants"])
+def test_the_other_commands_say_who_takes_it(shelf: Path, command: str) -> None:
+    for given in (str(shelf / "Eyes-8B-exl3"), "exl3:maker/Eyes-8B"):
+        with pytest.raises(BadInput, match="is an EXL model, for ExLlama"):
+            cli([command, given], standalone_mode=False)
