@@ -26,7 +26,7 @@ from qwenops.result import Result
 @click.option(
     "--save-pages", type=FILE, metavar="DIR", help="Write the pages with their truths, as --folder reads them."
 )
-@seer_options
+@seer_options(most_tokens=2048)
 @returns_result
 def command(
     models: tuple[Path | str, ...],

@@ -15,9 +15,19 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def seer_options(function: F) -> F:
+def seer_options(most_tokens: int) -> Callable[[F], F]:
     """The engine, the matrix of image budgets and temperatures, and the limit of an answer."""
-    options = [
+
+    def decorate(function: F) -> F:
+        for option in reversed(_options(most_tokens)):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _options(most_tokens: int) -> list[Callable[[Any], Any]]:
+    return [
         click.option(
             "--engine",
             default="llama-cpp-python",
@@ -50,7 +60,7 @@ def seer_options(function: F) -> F:
         ),
         click.option(
             "--most-tokens",
-            default=2048,
+            default=most_tokens,
             show_default=True,
             type=click.IntRange(1, 65536),
             metavar="N",
@@ -61,9 +71,6 @@ def seer_options(function: F) -> F:
         gpu_layers_option,
         offline_option,
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
 
 
 def engine_of(options: Mapping[str, Any]) -> Engine:

@@ -31,7 +31,7 @@ def ocr_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield _by_kind(read[:_MOST_CELLS])
     yield from failures(names, rows, "pages", len(data["pages"]))
     for one in data["compared"]:
-        yield Text(_comparison(names, one))
+        yield Text(comparison(names, one, "pages", "reads better than", "CER lower by"))
     for name, row in read:
         if row["misread"]:
             yield Text(f"Misread by {name}", style=LABEL)
@@ -47,13 +47,17 @@ def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         by_label.setdefault(row["label"], set()).add(row["model"])
     names = []
     for row in rows:
-        name = row["label"] if len(by_label[row["label"]]) == 1 else row["model"].replace("\\", "/").rsplit("/", 1)[-1]
+        name = row["label"] if len(by_label[row["label"]]) == 1 else _stem(row["model"])
         if several["image_tokens"]:
             name += f" @{row['image_tokens'] or 'full'}"
         if several["temperature"]:
             name += f" T{row['temperature']:g}"
         names.append(name)
     return names
+
+
+def _stem(source: str) -> str:
+    return source.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf")
 
 
 def failures(names: Sequence[str], rows: Sequence[Mapping[str, Any]], what: str, of: int) -> Iterator[RenderableType]:
@@ -90,28 +94,34 @@ def figure(value: float | None, digits: int = 0) -> str:
 
 
 def _cells(read: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
-    forms = any(row["forms"] for _, row in read)
-    header = ["", "pages", "wrong", "CER", "WER", *(["forms", "fields"] if forms else []), "loops", "empty"]
+    forms, unlike = any(row["forms"] for _, row in read), len({row["answered"] for _, row in read}) > 1
+    troubles = troubles_of(read)
+    header = ["", *(["pages"] if unlike else []), "wrong", "CER", "WER", *(["fields"] if forms else []), *troubles]
     rows = [
         [
             name,
-            str(row["answered"]),
+            *([str(row["answered"])] if unlike else []),
             percent(row["wrong"]["value"]),
             spread(row["cer"]),
-            spread(row["wer"]),
-            *(_forms(row["forms"]) if forms else []),
-            str(row["loops"]),
-            str(row["empty"]),
+            percent(row["wer"]["value"]) if row["wer"] else "·",
+            *([percent(row["forms"]["fields"]["value"]) if row["forms"] else "·"] if forms else []),
+            *(percent(row[trouble] / row["answered"]) for trouble in troubles),
             figure(row["seconds_per_page"]["value"], 1),
-            f"{figure(row['prompt_tokens_per_page'])} + {figure(row['tokens_per_page'])}",
+            tokens_of(row),
         ]
         for name, row in read
     ]
-    return [*header, "s/page", "tokens/page"], rows
+    return [*header, "s/page", "tokens"], rows
 
 
-def _forms(forms: Mapping[str, Any] | None) -> list[str]:
-    return ["·", "·"] if forms is None else [percent(forms["exact"]["value"]), percent(forms["fields"]["value"])]
+def troubles_of(read: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Which of loops and empty answers there were: where there were none, no column says so."""
+    return [trouble for trouble in ("loops", "empty") if any(row[trouble] for _, row in read)]
+
+
+def tokens_of(row: Mapping[str, Any]) -> str:
+    """The tokens of a prompt with its pictures, and of an answer, on average."""
+    return f"{figure(row['prompt_tokens_per_page'])}+{figure(row['tokens_per_page'])}"
 
 
 def _by_kind(read: Sequence[tuple[str, Mapping[str, Any]]]) -> RenderableType:
@@ -123,31 +133,35 @@ def _by_kind(read: Sequence[tuple[str, Mapping[str, Any]]]) -> RenderableType:
     return grid(["CER by kind", "pages", *(name for name, _ in read)], rows)
 
 
-def _comparison(names: Sequence[str], one: Mapping[str, Any]) -> str:
-    best, other, pages = names[one["best"]], names[one["other"]], one["pages"]
-    difference = one["difference"]
-    ends = f"{100 * difference['low']:.1f} to {100 * difference['high']:.1f}"
+def comparison(names: Sequence[str], one: Mapping[str, Any], what: str, verb: str, how: str) -> str:
+    """Two cells beside each other in a sentence."""
+    best, other, count = names[one["best"]], names[one["other"]], one["pages"]
+    difference, p = one["difference"], f"p = {one['p']:.2g}"
     if one["same"]:
-        return f"{best} and {other} made the same errors on all {pages} pages."
+        return f"{best} and {other} score the same on each of {count} {what}."
     if not one["shown"]:
-        return f"No difference shown between {best} and {other} (paired, {pages} pages, p = {one['p']:.2g})."
-    by = f"{100 * difference['value']:.1f} points ({ends}; paired, {pages} pages, p = {one['p']:.2g})"
-    return f"{best} reads better than {other}: CER lower by {by}."
+        return f"No difference shown between {best} and {other} (paired, {count} {what}, {p})."
+    ends = f"{100 * difference['low']:.1f} to {100 * difference['high']:.1f}"
+    by = f"{100 * difference['value']:.1f} points ({ends}; paired, {count} {what}, {p})"
+    return f"{best} {verb} {other}: {how} {by}."
 
 
 def _example(example: Mapping[str, Any]) -> str:
     where = f"{example['page']}" + (f" {example['field']}" if "field" in example else "")
-    return f"  {where}: {_shown(example['truth'])}  →  {_shown(example['read'])}"
+    return f"  {where}: {printable(example['truth'])}  →  {printable(example['read'])}"
 
 
-def _shown(text: str) -> str:
+def printable(text: str) -> str:
     """What stands on a page, or was read from it, is nobody's command to this terminal."""
     return "".join(c if c.isprintable() else " " for c in text) or "(nothing)"
 
 
 def _about(data: Mapping[str, Any]) -> str:
     engine, settings = data["engine"], data["settings"]
-    told = f"pages: {data['set']}; ± is half of the 95 % interval (bootstrap over pages)"
+    read = [row for row in data["results"] if row["answered"]]
+    told = f"{len(data['pages'])} pages: {data['set']}; ± is half of the 95 % interval (bootstrap over pages)"
+    if read and not troubles_of([("", row) for row in read]):
+        told += "; no loops, no empty answers"
     if settings["strict"]:
         told += "; strict"
     return told if engine is None else f"{told}; {engine['name']} {engine['version']}"

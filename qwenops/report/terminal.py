@@ -57,6 +57,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.image-compare": ("image", "image_compare_view"),
     "qwenops.ocr": ("reading", "ocr_view"),
     "qwenops.image-prompt-check": ("image_prompt", "prompt_check_view"),
+    "qwenops.vision": ("vision", "vision_view"),
     "qwenops.doctor": ("doctor", "doctor_view"),
     "qwenops.config": ("config", "config_view"),
     "qwenops.history": ("history", "history_view"),

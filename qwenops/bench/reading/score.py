@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any, Final
 
 from qwenops.bench.reading.types import Answer, Page
@@ -27,6 +28,7 @@ _BOLD: Final = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*")
 _IDEOGRAPH: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\U00020000-\U0003ffff"
 _CJK: Final = _IDEOGRAPH + "\u3000-\u303f\uff00-\uffef"
 _BETWEEN: Final = re.compile(rf"(?<=[{_CJK}]) (?=[{_CJK}])")
+_MOST_STARTS: Final = 500
 _WORD: Final = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]+")
 
 
@@ -114,15 +116,23 @@ def looped(truth: str, answer: Answer) -> bool:
 
 def fields_of(text: str) -> Mapping[str, Any]:
     """The first JSON object in an answer, be there words or a fence around it; nothing where there is none."""
-    text, decoder = said(text), json.JSONDecoder()
-    for at in (m.start() for m in re.finditer(r"\{", text)):
+    return next((found for found in json_in(said(text)) if isinstance(found, dict)), {})
+
+
+def json_in(text: str) -> Iterator[Any]:
+    """JSON objects and lists in a text, outermost first, whatever stands around them.
+
+    An answer may be nothing but brackets: what nests deeper than can be read ends the search.
+    """
+    decoder = json.JSONDecoder()
+    for at in (m.start() for m in islice(re.finditer(r"[\[{]", text), _MOST_STARTS)):
         try:
             found, _ = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except RecursionError:
+            return
+        except ValueError:
             continue
-        if isinstance(found, dict):
-            return found
-    return {}
+        yield found
 
 
 def same_field(wanted: str, got: object, *, strict: bool = False) -> bool:

@@ -32,6 +32,9 @@ class KnownReader:
     def identity(self) -> Mapping[str, Any]:
         return {"known": self.name}
 
+    def seen_as(self, asking: Asking, size: tuple[int, int]) -> tuple[int, int] | None:
+        return size
+
     def read(self, asking: Asking, questions: Sequence[Question], heard: Heard, on_words: OnWords) -> None:
         for question in questions:
             self.asked.append(question.id)

@@ -66,6 +66,13 @@ class LibraryReader:
             return None
         return sum(image_tokens(*size, self.model.architecture, *self.limits(asking)).tokens for size in question.sizes)
 
+    def seen_as(self, asking: Asking, size: tuple[int, int]) -> tuple[int, int] | None:
+        """The sides of a picture after the library's resize."""
+        if self.model.architecture not in CELL_PIXELS:
+            return None
+        seen = image_tokens(*size, self.model.architecture, *self.limits(asking))
+        return seen.width, seen.height
+
     def read(self, asking: Asking, questions: Sequence[Question], heard: Heard, on_words: OnWords) -> None:
         """Load once and ask everything. Raises ChildDied, naming the question, where the library aborts."""
         by_id = {question.id: question for question in questions}

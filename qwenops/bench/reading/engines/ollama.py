@@ -12,7 +12,7 @@ from qwenops.bench.reading.engines.types import Failed, Heard, OnWords
 from qwenops.bench.reading.loops import stuck
 from qwenops.bench.reading.types import Answer, Asking, Ended, Question
 from qwenops.errors import BadInput, CheckFailed, QwenopsError, ServerDown
-from qwenops.model.image_tokens import MAX_TOKENS
+from qwenops.model.image_tokens import CELL_PIXELS, MAX_TOKENS, MIN_TOKENS, image_tokens
 from qwenops.model.types import Model
 from qwenops.ollama.runners import sharing
 from qwenops.ollama.sight import planned_tokens
@@ -59,6 +59,15 @@ class OllamaReader:
             return None
         each = [planned_tokens(self.model, *size, environment=self.runtime.environment) for size in question.sizes]
         return sum(n for n in each if n is not None) if None not in each else None
+
+    def seen_as(self, asking: Asking, size: tuple[int, int]) -> tuple[int, int] | None:
+        """The sides of a picture after the resize of Ollama's llama-server."""
+        if self.model is None or self.model.architecture not in CELL_PIXELS:
+            return None
+        least, cap = image_limits(self.model.architecture, self.runtime.environment)
+        most = cap or MAX_TOKENS
+        seen = image_tokens(*size, self.model.architecture, min(least or MIN_TOKENS, most), most)
+        return seen.width, seen.height
 
     def read(self, asking: Asking, questions: Sequence[Question], heard: Heard, on_words: OnWords) -> None:
         """Load the model, then ask one question after another.

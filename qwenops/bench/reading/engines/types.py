@@ -44,6 +44,10 @@ class Reader(Protocol):
         """What decides the answers beside the question and how it is asked: digests, builds, settings."""
         ...
 
+    def seen_as(self, asking: Asking, size: tuple[int, int]) -> tuple[int, int] | None:
+        """The sides of a picture as the model sees it, in pixels; None for a family whose cells are not known."""
+        ...
+
     def read(self, asking: Asking, questions: Sequence[Question], heard: Heard, on_words: OnWords) -> None:
         """Answer every question; each is heard as soon as it is known. Raises what stops the whole cell."""
         ...
