@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qwenops.cli import image_plan, image_prompt, image_settings
+from qwenops.cli import image_plan, image_prompt, image_settings, image_text
 
 
 @click.group("image")
@@ -23,3 +23,4 @@ command.add_command(image_plan.plan)
 command.add_command(image_settings.settings)
 command.add_command(image_settings.compare)
 command.add_command(image_prompt.prompt)
+command.add_command(image_text.text_check)
