@@ -54,9 +54,9 @@ def sections(data: Mapping[str, Any]) -> tuple[Section, ...]:
         Section(
             "plan",
             "Plan",
-            (plan_table(data["plan"]),) if data["plan"] else (),
+            tuple(plan_table(plan) for plan in data["plans"]),
             (f"qwenops report {names} --for {data['task']['name']} -o report.html",),
-            tuple(data["plan"]["reasons"]) if data["plan"] else (),
+            tuple(data["plans"][0]["reasons"]) if len(data["plans"]) == 1 else (),
         ),
         Section(
             "explorer",
@@ -120,12 +120,12 @@ def plan_table(plan: Mapping[str, Any]) -> Table:
     rows = []
     if choice := plan["choice"]:
         total = plan["total_device_bytes"] or plan["total_host_bytes"]
-        rows.append(_planned("chosen", choice, total, "yes", ""))
+        rows.append(_planned("chosen", choice, total, "yes", plan["reasons"][0] if plan["reasons"] else ""))
     for other in plan["others"]:
         size = other["total_device_bytes"] or other["total_host_bytes"]
         rows.append(_planned(other["as"], other, size, other["fits"], other["why"] or other["cost"]))
     return Table(
-        f"The plan for {plan['task']} on {one_line(plan['for'])}",
+        f"{one_line(plan['model'], 60)} for {plan['task']} on {one_line(plan['for'])}",
         ("", "quant", "num_ctx", "KV", "pictures", "GiB", "fits", "why"),
         tuple(rows),
         left=2,
@@ -316,8 +316,8 @@ def figure(value: float) -> str:
 
 
 def between(row: Mapping[str, Any]) -> str:
-    """'40.9 to 41.4', or a dot where there was one run only."""
-    return NONE if row["n"] < 2 else f"{figure(row['low'])} to {figure(row['high'])}"
+    """'40.9 to 41.4', or a dot where there were too few runs for an interval."""
+    return NONE if not row["interval"] else f"{figure(row['low'])} to {figure(row['high'])}"
 
 
 def percent(share: Mapping[str, Any] | None) -> str:

@@ -113,15 +113,15 @@ def _joined(
     machine, runtime = look_around(None)
     names = read_names(kept, models)
     loads, results = names.loads(kept), names.results(kept)
-    plan, notes = _plan(models, task, machine, runtime, gpus, kept)
+    plans, notes = _plans(models, task, machine, runtime, gpus, kept)
     explored = models or names.found_models()
     data = {
         "made": {"at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "qwenops": __version__},
         "task": {"name": wanted.name, "title": wanted.title},
         "machine": _machine(machine, runtime),
         "models": [_model(names, model) for model in explored],
-        "plan": plan,
-        "explorer": _explorer(explored[:MOST_EXPLORED], names, machine, runtime, gpus, kept, wanted, plan, on_model),
+        "plans": plans,
+        "explorer": _explorer(explored[:MOST_EXPLORED], names, machine, runtime, gpus, kept, wanted, plans, on_model),
         "memory": memory_rows(names, loads, results),
         "speed": measured.speed_rows(names, results),
         "quality": measured.quality_rows(names, results),
@@ -187,30 +187,34 @@ def _machine(machine: Machine, runtime: Runtime | None) -> dict[str, Any]:
     }
 
 
-def _plan(
+def _plans(
     models: Sequence[Model],
     task: str,
     machine: Machine,
     runtime: Runtime | None,
     gpus: tuple[str, ...],
     kept: History,
-) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """The plan for the first card that was named, else for this machine; None without models or for every card."""
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The plan of each model for the first card that was named, else for this machine; none where all cards are."""
     from qwenops.machine.detect import detect
     from qwenops.plan.choose import plan
 
-    if not models or "all" in gpus:
-        return None, ()
-    if len({(model.name, model.architecture) for model in models}) > 1:
-        return None, ("a plan chooses among the quants of one model, and several models were named: no plan is shown",)
-    try:
-        if gpus:
-            made = plan(models, task, detect(gpus[0]), None)
-        else:
-            made = plan(models, task, machine, runtime, history=kept if runtime else None)
-    except (BadInput, PartMissing) as why:
-        return None, (f"no plan: {why.message}",)
-    return _plan_entry(made, gpus[0] if gpus else None), made.notes
+    if "all" in gpus:
+        return [], ()
+    place, asked = (detect(gpus[0]), None) if gpus else (machine, runtime)
+    groups: dict[tuple[str, str], list[Model]] = {}
+    for model in models:
+        groups.setdefault((model.name, model.architecture), []).append(model)
+    plans, notes = [], []
+    for (name, _), variants_ in groups.items():
+        try:
+            made = plan(variants_, task, place, asked, history=kept if asked else None)
+        except (BadInput, PartMissing) as why:
+            notes.append(f"no plan of {name}: {why.message}")
+            continue
+        plans.append({"model": name, **_plan_entry(made, gpus[0] if gpus else None)})
+        notes += made.notes
+    return plans, tuple(dict.fromkeys(notes))
 
 
 def _plan_entry(made: Plan, gpu: str | None) -> dict[str, Any]:
@@ -245,7 +249,7 @@ def _explorer(
     gpus: tuple[str, ...],
     kept: History,
     wanted: Profile,
-    plan: Mapping[str, Any] | None,
+    plans: Sequence[Mapping[str, Any]],
     on_model: OnModel,
 ) -> dict[str, Any] | None:
     """The grids of every model on every card, as the page's explorer reads them; None where nothing can be asked."""
@@ -272,11 +276,14 @@ def _explorer(
         "ubatch": 512,
         "image_tokens": wanted.image_tokens,
         "images": wanted.images,
-        "model": _chosen(models, plan),
+        "model": 0,
     }
-    if plan and (choice := plan["choice"]):
-        start |= {key: choice[key] for key in ("num_ctx", "kv_type", "ubatch", "images")}
-    found = explore(models, grounds, learned, contexts=(start["num_ctx"],), ubatch=start["ubatch"], on_model=on_model)
+    choices = [plan["choice"] for plan in plans if plan["choice"]]
+    if choices:
+        start |= {key: choices[0][key] for key in ("num_ctx", "kv_type", "ubatch", "images")}
+        start["model"] = next((n for n, m in enumerate(models) if _without_folder(m.source) == choices[0]["file"]), 0)
+    contexts = (start["num_ctx"], *(choice["num_ctx"] for choice in choices))
+    found = explore(models, grounds, learned, contexts=contexts, ubatch=start["ubatch"], on_model=on_model)
     return {
         "cards": [
             {
@@ -304,10 +311,3 @@ def _explorer(
         ],
         "start": start,
     }
-
-
-def _chosen(models: Sequence[Model], plan: Mapping[str, Any] | None) -> int:
-    """The number of the model that the plan takes; the first where there is no plan."""
-    choice = plan["choice"] if plan else None
-    taken = (n for n, m in enumerate(models) if choice and _without_folder(m.source) == choice["file"])
-    return next(taken, 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import random
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,9 +15,8 @@ if TYPE_CHECKING:
 
 _TOKENS = re.compile(r"(pp|tg)(\d+)(?: @ d(\d+))?")
 _EXAMPLES = 4
-_EXAMPLE_CHARACTERS = 400
-_RESAMPLES = 1000
-_LEVEL = 0.95
+_ALTOGETHER = 0.9
+_EXAMPLE_CHARACTERS = 1000
 
 
 def speed_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, Any]]:
@@ -28,9 +25,29 @@ def speed_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, Any
         (row for row in results if row.kind == "speed" and row.samples),
         lambda row: (row.model, row.quant, row.test, row.engine, row.device, *_conditions(row)),
     )
-    return [
+    rows = [
         {**_shared(names, row), **_test(row), **_spread([float(s) for s in row.samples]), **_quiet(row)}
         for row in newest
+    ]
+    return _told_apart(rows)
+
+
+_APART = {"ubatch": "ubatch {}", "batch": "batch {}", "threads": "{} threads", "flash_attn": "flash attention {}"}
+
+
+def _told_apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with a setting in the label where variants differ in it alone."""
+    varied = [
+        key
+        for key in _APART
+        if any(
+            len({row[key] for row in rows if all(row[k] == one[k] for k in ("label", "test", "engine", "device"))}) > 1
+            for one in rows
+        )
+    ]
+    return [
+        {**row, "label": ", ".join([row["label"], *(_APART[key].format(row[key]) for key in varied if row[key])])}
+        for row in rows
     ]
 
 
@@ -50,8 +67,12 @@ def _test(row: ResultRow) -> dict[str, Any]:
 
 
 def _spread(samples: Sequence[float]) -> dict[str, Any]:
-    low, high = interval(samples, statistics.median)
-    return {"n": len(samples), "value": statistics.median(samples), "low": low, "high": high}
+    """The median with its interval; too few samples have none, and both ends are the median then."""
+    from qwenops.bench.statistics import median_interval
+
+    middle, found = statistics.median(samples), median_interval(samples)
+    low, high = (found.low, found.high) if found else (middle, middle)
+    return {"n": len(samples), "value": middle, "low": low, "high": high, "interval": found is not None}
 
 
 def _quiet(row: ResultRow) -> dict[str, Any]:
@@ -129,7 +150,10 @@ def reading_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, A
 def _pages(row: ResultRow) -> dict[str, Any]:
     pages = [page for page in row.samples if isinstance(page, Mapping)]
     kinds = dict.fromkeys(str(page.get("kind") or "page") for page in pages)
-    wrong = sorted((p for p in pages if (p.get("cer") or 0) > 0), key=lambda p: -float(p["cer"]))
+    # A page that was read as something else altogether says less than one wrong letter does.
+    wrong = sorted(
+        (p for p in pages if (p.get("cer") or 0) > 0), key=lambda p: (float(p["cer"]) >= _ALTOGETHER, float(p["cer"]))
+    )
     return {
         "image_tokens": row.settings.get("image_tokens"),
         "temperature": row.settings.get("temperature"),
@@ -150,12 +174,19 @@ def _pages(row: ResultRow) -> dict[str, Any]:
                 "page": whole(str(p.get("page"))),
                 "kind": whole(str(p.get("kind") or "")),
                 "cer": float(p["cer"]),
-                "truth": whole(str(p.get("truth") or ""))[:_EXAMPLE_CHARACTERS],
-                "read": whole(str(p.get("read") or ""))[:_EXAMPLE_CHARACTERS],
+                "truth": _compared(p.get("truth")),
+                "read": _compared(p.get("read")),
             }
             for p in _unlike(wrong)
         ],
     }
+
+
+def _compared(text: Any) -> str:
+    """A text as the score compares it: without marks of Markdown, and any blanks and line ends one blank."""
+    from qwenops.bench.reading.score import even
+
+    return whole(even(str(text or ""))[:_EXAMPLE_CHARACTERS])
 
 
 def _unlike(pages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -189,13 +220,14 @@ def vision_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, An
 
 
 def _shared(names: Names, row: ResultRow) -> dict[str, Any]:
-    kv, flash, ubatch, threads = _conditions(row)
+    kv, flash, batch, ubatch, threads = _conditions(row)
     label = names.label(row.model, row.quant)
     return {
         "label": label if kv == "f16" else f"{label}, KV {kv}",
         "model": whole(row.model),
         "kv_type": kv,
         "flash_attn": flash,
+        "batch": batch,
         "ubatch": ubatch,
         "threads": threads,
         "engine": whole(row.engine),
@@ -205,9 +237,9 @@ def _shared(names: Names, row: ResultRow) -> dict[str, Any]:
 
 
 def _conditions(row: ResultRow) -> tuple[Any, ...]:
-    """What was set apart from the variant: KV type, flash attention, micro-batch, threads."""
-    s = row.settings
-    return (s.get("kv_type") or "f16", s.get("flash_attn"), s.get("ubatch"), s.get("threads"))
+    """What was set apart from the variant: KV type, flash attention, batch, micro-batch, threads."""
+    settings = row.settings
+    return (settings.get("kv_type") or "f16", *(settings.get(k) for k in ("flash_attn", "batch", "ubatch", "threads")))
 
 
 def _newest(rows: Iterable[ResultRow], key: Callable[[ResultRow], tuple[Any, ...]]) -> list[ResultRow]:
@@ -219,30 +251,13 @@ def _newest(rows: Iterable[ResultRow], key: Callable[[ResultRow], tuple[Any, ...
 
 
 def _mean(pages: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any] | None:
+    from qwenops.bench.reading.figures import mean
+
     values = [float(page[key]) for page in pages if page.get(key) is not None]
-    if not values:
-        return None
-    low, high = interval(values, statistics.fmean)
-    return {"value": statistics.fmean(values), "low": low, "high": high, "n": len(values)}
+    return {**mean(values).as_data(), "n": len(values)} if values else None
 
 
 def _share(right: Sequence[bool]) -> dict[str, Any] | None:
-    """A share with Wilson's interval (1927), which holds for few questions and for none right."""
-    n = len(right)
-    if not n:
-        return None
-    p, z = sum(right) / n, 1.959964
-    middle, width = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    whole_ = 1 + z * z / n
-    low, high = max(0.0, (middle - width) / whole_), min(1.0, (middle + width) / whole_)
-    return {"value": p, "low": low, "high": high, "n": n, "right": sum(right)}
+    from qwenops.bench.reading.figures import share
 
-
-def interval(values: Sequence[float], of: Callable[[Sequence[float]], float]) -> tuple[float, float]:
-    """The bootstrap interval of a figure at 95 %, seeded, so that a report made twice says the same."""
-    if len(values) < 2:
-        return (values[0], values[0])
-    draw = random.Random(0)
-    found = sorted(of(draw.choices(values, k=len(values))) for _ in range(_RESAMPLES))
-    edge = int(_RESAMPLES * (1 - _LEVEL) / 2)
-    return (found[edge], found[-1 - edge])
+    return {**share(sum(right), len(right)).as_data(), "n": len(right), "right": sum(right)} if right else None

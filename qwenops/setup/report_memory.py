@@ -24,10 +24,10 @@ def memory_rows(names: Names, loads: Sequence[LoadRow], results: Sequence[Result
             rows.pop(key, None)
             rows[key] = row
     for result in results:
-        if peak := _of_bench(names, result):
-            of_test = (peak["label"], peak["where"], peak["test"])
-            rows.pop(of_test, None)
-            rows[of_test] = peak
+        for peak in _of_bench(names, result):
+            of_variant = (peak["label"], peak["where"], peak["num_ctx"], peak["kv_type"])
+            rows.pop(of_variant, None)
+            rows[of_variant] = peak
     return list(rows.values())
 
 
@@ -78,35 +78,46 @@ def _beside(before: Mapping[str, Any], after: Mapping[str, Any], *, overhead_see
     }
 
 
-def _of_bench(names: Names, result: ResultRow) -> dict[str, Any] | None:
-    """The peak of a benchmark beside what was planned for it; None where nothing was planned."""
+def _of_bench(names: Names, result: ResultRow) -> Iterator[dict[str, Any]]:
+    """The most that a benchmark held beside what was planned for it, a row a device; of the host where there is none.
+
+    On the host what the program held before the model came is taken off, and untouched pages are not held at all.
+    """
     memory = result.evidence.get("memory") or {}
     planned = memory.get("planned")
     if not isinstance(planned, Mapping):
-        return None
-    peaks = [n for n in (memory.get("peak_device_bytes") or {}).values() if isinstance(n, int)]
-    parts = [
-        {"part": part, "predicted_bytes": int(size), "measured_bytes": None}
-        for part in PARTS
-        if isinstance(size := planned.get(f"{part}_bytes", planned.get(part)), int) and size
-    ]
-    peak = sum(peaks) if peaks else memory.get("peak_host_bytes")
-    if not parts or not isinstance(peak, int):
-        return None
-    return {
+        return
+    shared = {
         "label": names.label(result.model, result.quant),
         "source": "bench",
-        "test": result.test,
-        "where": result.device or "host",
+        "test": None,
         "num_ctx": result.settings.get("num_ctx"),
         "kv_type": result.settings.get("kv_type", "f16"),
         "flash_attn": result.settings.get("flash_attn", "auto"),
         "image_tokens": None,
         "runtime": result.engine,
         "created": result.created.isoformat(timespec="seconds"),
-        "rung": None,
-        "parts": parts,
-        "predicted_bytes": sum(p["predicted_bytes"] for p in parts),
-        "measured_bytes": peak,
+        "rung": planned.get("rung"),
         "compared": None,
+    }
+    try:
+        devices = memory.get("peak_device_bytes") or {}
+        for name, peak in devices.items():
+            yield {**shared, **_peak(name, planned["devices"][name], int(peak))}
+        if not planned["devices"] and isinstance(memory.get("peak_host_bytes"), int):
+            held = memory["peak_host_bytes"] - (memory.get("idle_host_bytes") or 0)
+            yield {**shared, **_peak("host", planned["host"], held)}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return  # a row of another form
+
+
+def _peak(where: str, planned: Mapping[str, Any], peak: int) -> dict[str, Any]:
+    sizes = {part: int(planned.get(f"{part}_bytes", 0)) for part in PARTS}
+    return {
+        "where": where,
+        "parts": [
+            {"part": part, "predicted_bytes": size, "measured_bytes": None} for part, size in sizes.items() if size
+        ],
+        "predicted_bytes": sum(sizes.values()),
+        "measured_bytes": peak,
     }

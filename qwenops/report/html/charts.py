@@ -175,8 +175,8 @@ def quality_charts(rows: Rows, marks: Marks) -> list[Markup]:
     """Divergence against size, the front ringed and joined; only what has both can stand there."""
     drawn = []
     for number, (_, group) in enumerate(grouped(rows, lambda r: (r["reference"], r["ctx"]))):
-        placed = [r for r in group if r["file_bytes"] and r["kld_mean"] is not None]
-        if not placed:
+        placed = [_at_nothing(r) for r in group if r["file_bytes"] and (r["kld_mean"] is not None or r["is_reference"])]
+        if len(placed) < 2:
             continue
         name, said = f"quality-{number}", "KL divergence from the reference, less is better"
         series = [
@@ -188,7 +188,7 @@ def quality_charts(rows: Rows, marks: Marks) -> list[Markup]:
                         r["kld_mean"],
                         max(0.0, r["kld_mean"] - 1.96 * (r["kld_error"] or 0)),
                         r["kld_mean"] + 1.96 * (r["kld_error"] or 0),
-                        one_line(r["label"], 18),
+                        one_line(r["label"], 18) + (" (ref.)" if r["is_reference"] else ""),
                         bool(r.get("front")),
                     )
                 ],
@@ -213,6 +213,11 @@ def quality_charts(rows: Rows, marks: Marks) -> list[Markup]:
         )
         drawn.append(_figure(said, chart, ring if any(r.get("front") for r in placed) else Markup("")))
     return drawn
+
+
+def _at_nothing(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The reference has no divergence from itself."""
+    return {**row, "kld_mean": 0.0} if row["is_reference"] else row
 
 
 def reading_charts(rows: Rows, marks: Marks) -> list[Markup]:

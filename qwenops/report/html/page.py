@@ -61,15 +61,14 @@ def page(data: Mapping[str, Any]) -> str:
 
 def findings(data: Mapping[str, Any]) -> Iterator[str]:
     """What the page comes to, a sentence each."""
-    plan = data["plan"]
-    if plan and (choice := plan["choice"]):
-        size = human(plan["total_device_bytes"] or plan["total_host_bytes"])
-        yield (
-            f"For {plan['task']} on {one_line(plan['for'])}: {one_line(choice['quant'])} with num_ctx "
-            f"{choice['num_ctx']}, which takes {size}."
-        )
-    elif plan:
-        yield f"Nothing fits for {plan['task']} on {one_line(plan['for'])}; the plan says what comes nearest."
+    for plan in data["plans"]:
+        where = f"{plan['task']} on {one_line(plan['for'])}"
+        if choice := plan["choice"]:
+            size = human(plan["total_device_bytes"] or plan["total_host_bytes"])
+            what = f"{one_line(plan['model'], 60)} {one_line(choice['quant'])}"
+            yield f"For {where}: {what} with num_ctx {choice['num_ctx']}, which takes {size}."
+        else:
+            yield f"{one_line(plan['model'], 60)} does not fit for {where}; the plan says what comes nearest."
     compared = [row for row in data["memory"] if row["compared"] and row["compared"]["predicted_bytes"]]
     if compared:
         off = max(abs(r["compared"]["measured_bytes"] / r["compared"]["predicted_bytes"] - 1) for r in compared)
@@ -113,7 +112,7 @@ def _misread(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     {
                         "page": f"{one_line(e['page'])}, {one_line(e['kind'])}".rstrip(", "),
                         "wrong": f"{100 * e['cer']:.0f} %",
-                        "truth": plain(e["truth"]),
+                        "truth": one_line(e["truth"][:320]) + ("…" if len(e["truth"]) > 320 else ""),
                         "read": difference(plain(e["truth"]), plain(e["read"])),
                         "nothing": not e["read"].strip(),
                     }

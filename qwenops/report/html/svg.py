@@ -300,17 +300,20 @@ def patterns(parts: Sequence[str]) -> Markup:
     return Markup('<svg class="defs" aria-hidden="true" focusable="false"><defs>{}</defs></svg>').format(drawn)
 
 
-def difference(truth: str, read: str) -> Markup:
-    """What was read, with what is missing struck out and what was added underlined, for the eye and the ear."""
+def difference(truth: str, read: str, most: int = 320) -> Markup:
+    """What was read of the first `most` characters, with what is missing struck out and what was added underlined."""
     import difflib
 
     said: list[Markup] = []
     for how, a, b, c, d in difflib.SequenceMatcher(None, truth, read, autojunk=False).get_opcodes():
+        if a >= most or sum(map(len, said)) > 4 * most:
+            said.append(escape("…"))
+            break
         if how == "equal":
-            said.append(escape(read[c:d]))
+            said.append(escape(read[c : c + min(d - c, most - a)]))
             continue
         if a < b:
-            said.append(Markup("<del>{}</del>").format(truth[a:b]))
+            said.append(Markup("<del>{}</del>").format(truth[a : min(b, most)]))
         if c < d:
-            said.append(Markup("<ins>{}</ins>").format(read[c:d]))
+            said.append(Markup("<ins>{}</ins>").format(read[c : min(d, c + most)]))
     return Markup("").join(said)
