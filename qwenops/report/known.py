@@ -48,7 +48,7 @@ class Section:
 
 def sections(data: Mapping[str, Any]) -> tuple[Section, ...]:
     """Every part, in the order in which people ask: what fits, did it, how fast, how good, what is misread."""
-    names = " ".join(dict.fromkeys(str(m["file"]) for m in data["models"][:1])) or "MODEL.gguf"
+    names = str(data["models"][0]["asked"][0]) if data["models"] else "MODEL.gguf"
     return (
         Section("machine", "Machine", (machine_table(data["machine"]),), ()),
         Section(

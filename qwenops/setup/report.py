@@ -12,7 +12,7 @@ from qwenops import __version__
 from qwenops.errors import BadInput, PartMissing, QwenopsError
 from qwenops.model.types import Model
 from qwenops.result import Result
-from qwenops.setup.given import Given, variants
+from qwenops.setup.given import Given, variants, where_it_is
 from qwenops.setup.report_names import Names, by_model, read_names
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def _joined(
     machine, runtime = look_around(None)
     names = read_names(kept, models)
     loads, results = names.loads(kept), names.results(kept)
+    where = where_it_is(given, models, runtime.store if runtime else None)
     plans, notes = _plans(models, task, machine, runtime, gpus, kept)
     explored = models or names.found_models()
     data = {
@@ -128,6 +129,7 @@ def _joined(
         "reading": measured.reading_rows(names, results),
         "vision": measured.vision_rows(names, results),
     }
+    notes = (*where, *notes)
     left_out = len(explored) - MOST_EXPLORED
     if left_out > 0:
         notes = (*notes, f"the explorer has the first {MOST_EXPLORED} of {len(explored)} models: name fewer to choose")
@@ -136,8 +138,8 @@ def _joined(
 
 def _models(given: tuple[Given, ...], mmproj: Given | None, *, offline: bool) -> tuple[Model, ...]:
     """The models that were named, which may be different ones: each with its quants in order, none twice."""
-    found = {m.source: m for one in given for m in variants((one,), mmproj, offline=offline)}
-    return by_model(found.values())
+    found = [m for one in given for m in variants((one,), mmproj, offline=offline, drawn=True)]
+    return by_model({(m.source, m.quant): m for m in found}.values())
 
 
 def _model(names: Names, model: Model) -> dict[str, Any]:
@@ -146,7 +148,10 @@ def _model(names: Names, model: Model) -> dict[str, Any]:
 
     entry = model_entry(model)
     files = {key: _without_folder(entry[key]) for key in ("file", "projector")}
-    data = {**entry, **files, "label": names.label(model.name, model.quant)}
+    asked = [files["file"]]
+    if model.drawn:  # there is no file: the name and the quant say which it is
+        asked = [str(model.remote).split(" (")[0], "--quant", model.quant]
+    data = {**entry, **files, "label": names.label(model.name, model.quant), "asked": asked}
     return {key: whole(value) if isinstance(value, str) else value for key, value in data.items()}
 
 

@@ -132,7 +132,7 @@
   function command({ model, card, cache, context, limit }) {
     const [flash, kv] = model.caches[cache];
     const quoted = (word) => (/^[\w.:\/@%+=-]+$/.test(word) ? word : `'${word.replace(/'/g, "'\\''")}'`);
-    const words = ["qwenops", "need", quoted(model.file), "--ctx", model.contexts[context]];
+    const words = ["qwenops", "need", ...model.asked.map(quoted), "--ctx", model.contexts[context]];
     if (data.start.ubatch !== 512) words.push("--ubatch", data.start.ubatch);
     if (kv !== "f16") words.push("--kv", kv);
     if (flash !== "auto") words.push("--flash-attn", flash);
