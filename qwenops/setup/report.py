@@ -122,7 +122,7 @@ def _joined(
         "machine": _machine(machine, runtime),
         "models": [_model(names, model) for model in explored],
         "plans": plans,
-        "explorer": _explorer(explored[:MOST_EXPLORED], names, machine, runtime, gpus, kept, wanted, plans, on_model),
+        "explorer": _explorer(explored[:MOST_EXPLORED], names, gpus, kept, wanted, plans, on_model),
         "memory": memory_rows(names, loads, results),
         "speed": measured.speed_rows(names, results),
         "quality": measured.quality_rows(names, results),
@@ -249,32 +249,39 @@ def _without_paths(choice: Mapping[str, Any]) -> dict[str, Any]:
 def _explorer(
     models: Sequence[Model],
     names: Names,
-    machine: Machine,
-    runtime: Runtime | None,
     gpus: tuple[str, ...],
     kept: History,
     wanted: Profile,
     plans: Sequence[Mapping[str, Any]],
     on_model: OnModel,
 ) -> dict[str, Any] | None:
-    """The grids of every model on every card, as the page's explorer reads them; None where nothing can be asked."""
+    """The grids of every model on every card, as the page's explorer reads them; None where nothing can be asked.
+
+    This machine is looked at as `need --rung closed-form` looks at it.
+    """
     from qwenops.machine.cards import known_cards
     from qwenops.machine.detect import detect
     from qwenops.memory.learned import learn
     from qwenops.plan.explorer import explore, host_room_bytes
     from qwenops.plan.ground import ground
+    from qwenops.setup.answers import look_around
 
     if not models:
         return None
     every = [f"{card.name} {size}GB" for card in known_cards() for size, _ in card.sizes_bytes]
     named = list(dict.fromkeys(n for gpu in gpus for n in (every if gpu == "all" else (gpu,))))
+    runtime = None
     try:
-        grounds = [ground(detect(name), None) for name in named] or [ground(machine, runtime)]
+        if named:
+            grounds = [ground(detect(name), None) for name in named]
+        else:
+            machine, runtime = look_around(None, probe_devices=False)
+            grounds = [ground(machine, runtime)]
     except QwenopsError:
         if named:
             raise
         return None  # a server on another machine: its devices are not known
-    learned = learn(kept, None if named else runtime)
+    learned = learn(kept, runtime)
     start: dict[str, Any] = {
         "num_ctx": wanted.floor(sees=True, image_tokens=wanted.image_tokens),
         "kv_type": grounds[0].kv_type,

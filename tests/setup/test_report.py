@@ -14,9 +14,12 @@ from qwenops import history
 from qwenops.history import Outcome
 from qwenops.model.read import model_key, read_model
 from qwenops.model.types import Model
+from qwenops.plan.explorer import value_at
+from qwenops.report.known import verdict
 from qwenops.setup.report import report_result
 from tests.support.cli import qwenops
 from tests.support.report_rows import fill, load, of, quality, reading
+from tests.support.server import OllamaServer
 from tests.support.shapes import TEXT, VISION, write_text, write_vision
 
 NO_ROWS: tuple[str, ...] = ("memory", "speed", "quality", "reading", "vision")
@@ -176,6 +179,24 @@ def test_the_start_of_the_explorer_is_the_plan_to_the_byte(folder: Path) -> None
     assert model["file"] == plan["choice"]["file"]
     assert start["num_ctx"] in model["contexts"]
     assert (start["kv_type"], start["ubatch"]) == (plan["choice"]["kv_type"], plan["choice"]["ubatch"])
+
+
+@pytest.mark.server
+def test_on_this_machine_the_figures_are_those_of_need(ollama_server: OllamaServer, smollm: Path) -> None:
+    env = ollama_server.env
+    explorer = json.loads(qwenops("report", smollm, "--json", env=env).out)["explorer"]
+    (card,), (model,) = explorer["cards"], explorer["models"]
+    at = (0, model["contexts"].index(4096), 0)
+    shape = (len(model["caches"]), len(model["contexts"]), len(model["image_limits"]))
+    grid = model["grids"][0]
+    ubatch = explorer["start"]["ubatch"]
+    words = ("need", smollm, "--rung", "closed-form", "--ctx", 4096, "--ubatch", ubatch, "--json")
+    data = json.loads(qwenops(*words, env=env).out)
+    for columns, device, said in zip(grid["devices"], card["devices"], data["devices"], strict=True):
+        assert device["name"] == said["name"]
+        parts = {name: value_at(column, shape, at) for name, column in columns.items() if name not in ("low", "high")}
+        assert sum(parts.values()) == said["total_bytes"]
+    assert verdict(explorer, model, 0, at) == data["fits"]
 
 
 # --- where it goes
