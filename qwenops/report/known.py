@@ -49,6 +49,7 @@ class Section:
 def sections(data: Mapping[str, Any]) -> tuple[Section, ...]:
     """Every part, in the order in which people ask: what fits, did it, how fast, how good, what is misread."""
     names = str(data["models"][0]["asked"][0]) if data["models"] else "MODEL.gguf"
+    files = names if data["models"] and data["models"][0]["here"] else "MODEL.gguf"
     return (
         Section("machine", "Machine", (machine_table(data["machine"]),), ()),
         Section(
@@ -70,19 +71,19 @@ def sections(data: Mapping[str, Any]) -> tuple[Section, ...]:
             (memory_table(data["memory"]),) if data["memory"] else (),
             (f"qwenops up {names}", "qwenops verify NAME"),
         ),
-        Section("speed", "Speed", tuple(speed_tables(data["speed"])), (f"qwenops bench speed {names}",)),
+        Section("speed", "Speed", tuple(speed_tables(data["speed"])), (f"qwenops bench speed {files}",)),
         Section(
             "quality",
             "Quality against size",
             tuple(quality_tables(data["quality"])),
             ("qwenops bench quality --reference MODEL-Q8_0.gguf MODEL-Q4_K_M.gguf",),
         ),
-        Section("reading", "Reading", tuple(reading_tables(data["reading"])), (f"qwenops bench ocr {names}",)),
+        Section("reading", "Reading", tuple(reading_tables(data["reading"])), (f"qwenops bench ocr {files}",)),
         Section(
             "vision",
             "Seeing",
             (vision_table(data["vision"]),) if data["vision"] else (),
-            (f"qwenops bench vision {names}",),
+            (f"qwenops bench vision {files}",),
         ),
     )
 

@@ -151,7 +151,7 @@ def _model(names: Names, model: Model) -> dict[str, Any]:
     asked = [files["file"]]
     if model.drawn:  # there is no file: the name and the quant say which it is
         asked = [str(model.remote).split(" (")[0], "--quant", model.quant]
-    data = {**entry, **files, "label": names.label(model.name, model.quant), "asked": asked}
+    data = {**entry, **files, "label": names.label(model.name, model.quant), "asked": asked, "here": not model.remote}
     return {key: whole(value) if isinstance(value, str) else value for key, value in data.items()}
 
 

@@ -142,7 +142,10 @@ def reading_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, A
     """A row a variant, set, engine and image limit: error rates over its pages, and examples of what was misread."""
     newest = _newest(
         (row for row in results if row.kind == "reading" and row.samples),
-        lambda row: (row.model, row.quant, row.test, row.engine, *_conditions(row), row.settings.get("image_tokens")),
+        lambda row: (
+            *(row.model, row.quant, row.test, row.engine, *_conditions(row)),
+            *(row.settings.get(key) for key in ("image_tokens", "temperature")),
+        ),
     )
     return [{**_shared(names, row), "test": row.test, **_pages(row)} for row in newest]
 

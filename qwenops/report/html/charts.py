@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -227,10 +228,16 @@ def reading_charts(rows: Rows, marks: Marks) -> list[Markup]:
         lines = [
             {"label": r["label"], "said": r, **{k: 100 * r["cer"][k] for k in ("value", "low", "high")}} for r in group
         ]
-        limits = {r["image_tokens"] for r in group}
-        named = (lambda r: f"{r['said']['image_tokens']} tokens") if len(limits) > 1 else None
+        asked = {"image_tokens": "{} tokens", "temperature": "at {}"}
+        varied = [key for key in asked if len({r[key] for r in group}) > 1]
+        named = partial(_asked, {key: asked[key] for key in varied}) if varied else None
         drawn.append(spans(f"Wrong characters, {one_line(test)}, less is better", "%", lines, marks, named=named))
     return drawn
+
+
+def _asked(words: Mapping[str, str], line: Mapping[str, Any]) -> str:
+    """How a variant was asked, in what differs between lines."""
+    return ", ".join(word.format(line["said"][key]) for key, word in words.items())
 
 
 def vision_charts(rows: Rows, marks: Marks) -> list[Markup]:

@@ -76,7 +76,7 @@
     const whole = Math.max(place.high, place.free) * 1.03;
     const share = (n) => (100 * n / whole).toFixed(3) + "%";
     const said = place.parts.map((p) => `${partNames[p.name]} ${human(p.bytes)}`).join(", ");
-    const drawn = svg("svg", { class: "bar", height: 32, role: "img" });
+    const drawn = svg("svg", { class: "bar", height: place.high > place.low ? 42 : 32, role: "img" });
     drawn.append(svg("title", {}, `${place.name}: ${human(place.total)} of ${human(place.free)}. ${said}`));
     drawn.append(svg("rect", { class: "room", x: 0, y: 4, width: share(place.free), height: 24 }));
     let from = 0;
@@ -86,11 +86,9 @@
       drawn.append(svg("line", { class: "seam", x1: share(from), x2: share(from), y1: 4, y2: 28 }));
     }
     if (place.high > place.low) {
-      for (const look of ["halo", "edge"]) {
-        drawn.append(svg("line", { class: look, x1: share(place.low), x2: share(place.high), y1: 16, y2: 16 }));
-        for (const end of [place.low, place.high])
-          drawn.append(svg("line", { class: look, x1: share(end), x2: share(end), y1: 10, y2: 22 }));
-      }
+      drawn.append(svg("line", { class: "edge", x1: share(place.low), x2: share(place.high), y1: 35, y2: 35 }));
+      for (const end of [place.low, place.high])
+        drawn.append(svg("line", { class: "edge", x1: share(end), x2: share(end), y1: 31, y2: 39 }));
     }
     for (const look of ["halo", "limit"])
       drawn.append(svg("line", { class: look, x1: share(place.free), x2: share(place.free), y1: 0, y2: 32 }));

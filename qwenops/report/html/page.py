@@ -65,7 +65,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[str]:
         where = f"{plan['task']} on {one_line(plan['for'])}"
         if choice := plan["choice"]:
             size = human(plan["total_device_bytes"] or plan["total_host_bytes"])
-            what = f"{one_line(plan['model'], 60)} {one_line(choice['quant'])}"
+            what = f"{one_line(plan['model'], 60)} " * (len(data["plans"]) > 1) + one_line(choice["quant"])
             yield f"For {where}: {what} with num_ctx {choice['num_ctx']}, which takes {size}."
         else:
             yield f"{one_line(plan['model'], 60)} does not fit for {where}; the plan says what comes nearest."
