@@ -210,6 +210,10 @@ def _made(
     config = document(_CONFIG, _CONFIG_BYTES)
     tensors = _joined(headers, source)
     kind = _format(tensors, config, source)
+    preprocessor = document(_PREPROCESSOR, _CONFIG_BYTES)
+    # both read it as they load a model with a vision tower (exllamav3 architecture/qwen3_vl.py; exllamav2 config.py)
+    missing = (f"{_PREPROCESSOR} is not there, and ExLlama wants it",) if "vision_config" in config else ()
+    missing = missing if preprocessor is None else ()
     quantized = config.get("quantization_config")
     aim = quantized if isinstance(quantized, dict) else {}
     return ExlModel(
@@ -222,9 +226,9 @@ def _made(
         file_bytes=sum(h.file_bytes for h in headers.values()),
         bits=_bits(aim.get("bits")),
         head_bits=_bits(aim.get("head_bits")),
-        most_image_tokens=_most_image_tokens(document(_PREPROCESSOR, _CONFIG_BYTES)),
+        most_image_tokens=_most_image_tokens(preprocessor),
         folder=folder,
-        notes=_index_notes(document(_INDEX, _INDEX_BYTES), headers, source),
+        notes=(*_index_notes(document(_INDEX, _INDEX_BYTES), headers, source), *missing),
     )
 
 

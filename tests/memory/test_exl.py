@@ -16,7 +16,8 @@ from qwenops.memory.exl import ExlSettings, estimator
 from qwenops.memory.exl_cache import CacheBits, CacheShape, cache_bytes, expanded_bytes, parse_bits
 from qwenops.memory.exl_weights import quantized_layers, weights_of
 from qwenops.model.exl import read_exl
-from tests.support.exl import QWEN3_VL_8B, QWEN25_VL_7B, Dims, config, ghost, tensors, write
+from scripts.compare_exl_reports import REPORTS, Report, need_of, within
+from tests.support.exl import QWEN3_VL_8B, QWEN25_VL_7B, Dims, config, exl3_linear, ghost, tensors, write
 
 SMALL2 = Dims(architecture="Qwen2_5_VLForConditionalGeneration")
 SMALL3 = Dims()
@@ -211,3 +212,27 @@ def test_a_need_grows_with_the_context_and_lies_within_its_band(
         for part in ("low", "high"):
             assert getattr(small.band, part) <= getattr(large.band, part)
         assert small.exact_bytes < small.band.low < small.total_bytes < small.band.high
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda r: f"{r.model}, cache {r.cache}")
+def test_what_others_reported_of_real_loads_lies_within_the_band(report: Report) -> None:
+    need = need_of(report)
+    assert within(report, need)
+    assert need.total_bytes == pytest.approx(report.reported_mib * 1024**2, rel=0.05)
+
+
+def test_experts_are_weights_like_others(tmp_path: Path) -> None:
+    more = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 128}
+    dims = replace(SMALL3, architecture="Qwen3VLMoeForConditionalGeneration", more=more)
+    table = {n: v for n, v in tensors(dims, "exl3").items() if ".mlp." not in n or ".visual." in n}
+    for layer in range(dims.layers):
+        for expert in range(4):
+            at = f"model.language_model.layers.{layer}.mlp.experts.{expert}"
+            table |= exl3_linear(f"{at}.gate_proj", 128, 128, 4) | exl3_linear(f"{at}.up_proj", 128, 128, 4)
+            table |= exl3_linear(f"{at}.down_proj", 128, 128, 4)
+    folder = write(tmp_path / "model", table, config(dims, "exl3", 4.0))
+    estimate = estimator(read_exl(folder))
+    assert (estimate.shape.experts, estimate.shape.experts_used, estimate.shape.feed_forward) == (4, 2, 128)
+    stored = sum(v.nbytes for n, v in arrays(folder).items() if ".visual." not in n and "embed_tokens" not in n)
+    assert estimate.weights.device_bytes == stored
+    assert len(quantized_layers(estimate.model)) == dims.layers * (4 + 4 * 3) + 1
