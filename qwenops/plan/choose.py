@@ -12,6 +12,8 @@ from qwenops.model.image_tokens import CELL_PIXELS
 from qwenops.model.types import Model
 from qwenops.plan.fit import HOST_SHARE
 from qwenops.plan.ground import Ground, ground
+from qwenops.plan.holding import Holding
+from qwenops.plan.measured import Measured
 from qwenops.plan.nearest import nearest, what_would_do
 from qwenops.plan.order import decisive, merit
 from qwenops.plan.pictures import floor_of
@@ -46,17 +48,21 @@ def plan(
     *,
     pick: int | None = None,
     history: Any = None,
+    measured: Measured | None = None,
 ) -> Plan:
     """Choose quant, context, ubatch and placement for a task on a machine.
 
-    Everything on the devices, and of all that fits what the task prefers (profiles.toml). `pick` takes the N-th of
-    the suggestions made when nothing fits. Raises BadInput for a wish that no variant can meet.
+    Everything on the devices, and of all that fits what the task prefers (profiles.toml), unless what was `measured` of
+    the variants shows another one to serve better (docs/choice.md). `pick` takes the N-th of the suggestions made when
+    nothing fits. Raises BadInput for a wish that no variant can meet.
     """
     wish = wish or Wish()
     _check(wish)
     scene = make_scene(task, ground(machine, runtime), wish, history)
     starts = [first_choice(m, scene) for m in _ranked(models, wish)]
-    ranked, rejected = _ranking(starts, scene)
+    hold = Holding(measured or Measured(), scene)
+    by_bits, rejected = _ranking(starts, scene, hold)
+    ranked = hold.in_order(by_bits)
 
     chosen: Judged | None = None
     while ranked and chosen is None:
@@ -70,31 +76,37 @@ def plan(
         chosen = _second_look(rejected, scene)
 
     suggestions = () if chosen else nearest(tuple(starts), scene)
+    lost = {id(one.choice.model) for one in rejected}
+    first = next((judged for _, judged in by_bits if id(judged.choice.model) not in lost), None)
     if pick is not None:
         chosen = _picked(pick, chosen, suggestions, scene)
     return Plan(
         profile=task,
         fits=chosen.fits if chosen else _closest(rejected),
         chosen=chosen,
-        runners_up=tuple(Other(j, why=_second_to(j, chosen, scene)) for _, j in ranked[:RUNNERS_UP]) if chosen else (),
+        runners_up=tuple(Other(j, why=_second_to(j, chosen, scene, hold)) for _, j in ranked[:RUNNERS_UP])
+        if chosen
+        else (),
         rejected=tuple(Other(j, why=_why_not(j, chosen, scene)) for j in rejected),
         nearest=() if pick is not None else suggestions,
-        reasons=_reasons(chosen, scene) if chosen else (),
+        reasons=_reasons(chosen, scene, hold, first) if chosen else (),
         notes=(*scene.ground.notes, *_blind(starts, scene)),
         devices=tuple(_device_entry(d, scene.ground) for d in scene.ground.devices),
         needs_asked=scene.asked(),
+        measured=hold.as_data(chosen, [judged for _, judged in ranked[:RUNNERS_UP]], first),
     )
 
 
-def _ranking(starts: Sequence[Choice], scene: Scene) -> tuple[list[tuple[Choice, Judged]], list[Judged]]:
+def _ranking(starts: Sequence[Choice], scene: Scene, hold: Holding) -> tuple[list[tuple[Choice, Judged]], list[Judged]]:
     """Each variant's best that fits by the quick rung, the most preferred first, and the variants that do not fit.
 
-    A variant that cannot come before the last runner-up is not searched.
+    A variant that cannot come before the last runner-up is not searched, unless measurements may put it there.
     """
     found: list[tuple[Choice, Judged]] = []
     rejected: list[Judged] = []
     for start in starts:
-        if len(found) > RUNNERS_UP and bound(start, scene) <= merit(found[RUNNERS_UP][1].choice, scene.profile):
+        settled = len(found) > RUNNERS_UP and not hold.measured.speaks_of(start.model)
+        if settled and bound(start, scene) <= merit(found[RUNNERS_UP][1].choice, scene.profile):
             continue
         best = best_that_fits(start, scene)
         if best is None:
@@ -200,7 +212,7 @@ def _tightest(judged: Judged, scene: Scene) -> str:
     return f"needs {human(device.total_bytes)} of {human(device.free_bytes)}{where}"
 
 
-def _second_to(judged: Judged, chosen: Judged, scene: Scene) -> str:
+def _second_to(judged: Judged, chosen: Judged, scene: Scene, hold: Holding) -> str:
     ours, theirs = judged.choice, chosen.choice
     gain = ours.settings.num_ctx - theirs.settings.num_ctx
     more = f", num_ctx {ours.settings.num_ctx}" if gain > 0 else ""
@@ -209,6 +221,8 @@ def _second_to(judged: Judged, chosen: Judged, scene: Scene) -> str:
         "context": f"{theirs.model.quant} runs with num_ctx {theirs.settings.num_ctx}, not {ours.settings.num_ctx}",
         "ubatch": f"{theirs.model.quant} reads prompts faster, {theirs.settings.ubatch} tokens at a time",
     }
+    if merit(ours, scene.profile) > merit(theirs, scene.profile) and hold.over(chosen, judged):
+        return f"fits too{more}; measured here, {theirs.model.quant} serves better"
     key = decisive(theirs, ours, scene.profile).removeprefix("usual_")
     return f"fits too{more}; {why.get(key, f'no better than {theirs.model.quant}')}"
 
@@ -221,7 +235,7 @@ def _pictures(choice: Choice, scene: Scene) -> str:
     return f"{choice.images} image{'s' if choice.images > 1 else ''} of {tokens} tokens{stated}"
 
 
-def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
+def _reasons(chosen: Judged, scene: Scene, hold: Holding, first: Judged | None) -> tuple[str, ...]:
     choice, need = chosen.choice, chosen.need
     settings = choice.settings
     pictures = f"{_pictures(choice, scene)} + " if choice.images else ""
@@ -237,9 +251,8 @@ def _reasons(chosen: Judged, scene: Scene) -> tuple[str, ...]:
         said.append(f"--ctx {scene.wish.num_ctx} is above the {trained} that the model was trained for")
     if scene.ground.devices:
         whole = need.layers.on_device == need.layers.total and not choice.server_settings
-        said.append(
-            f"{choice.model.quant}: " + ("the best given quant that fits with that context" if whole else "as picked")
-        )
+        best = "the best given quant that fits with that context" if whole else "as picked"
+        said.append(hold.over(chosen, first) or f"{choice.model.quant}: {best}")
     else:
         said.append("no device is there: everything runs on the CPU from host memory")
     if choice.num_gpu is not None and choice.num_gpu >= need.layers.total:

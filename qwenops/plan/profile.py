@@ -20,8 +20,9 @@ CONTEXT_STEP = 256
 class Profile:
     """One task. Token counts; `context_goal` is the largest context the task can use.
 
-    `prefer` and `give_up` are orders, of what is preferred and of what is given up first; `sampling`, `ends`,
-    `pictures_only` and `mode` are for the Modelfile. profiles.toml says what the names mean.
+    `prefer`, `give_up` and `measured` are orders: of what is preferred, of what is given up first, and of the measures
+    that tell variants apart. `sampling`, `ends`, `pictures_only` and `mode` are for the Modelfile. profiles.toml says
+    what the names mean.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Profile:
     context_goal: int
     prefer: tuple[str, ...]
     give_up: tuple[str, ...]
+    measured: tuple[str, ...] = ("quality",)
     sampling: str = "default"
     ends: bool = False
     pictures_only: bool = False
@@ -62,7 +64,7 @@ def profiles() -> dict[str, Profile]:
 
 
 def _profile(name: str, row: Mapping[str, Any]) -> Profile:
-    orders = {key: tuple(row[key]) for key in ("prefer", "give_up")}
+    orders = {key: tuple(row[key]) for key in ("prefer", "give_up", "measured")}
     return Profile(name=name, **{**row, **orders})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -110,7 +111,10 @@ class Other:
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer: a choice that fits, or none and what comes nearest."""
+    """The answer: a choice that fits, or none and what comes nearest.
+
+    `measured` is what the order rests on: plan/holding.py says what is in it.
+    """
 
     profile: str
     fits: Fits
@@ -122,6 +126,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     devices: tuple[dict[str, Any], ...] = field(default=())
     needs_asked: int = 0
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """Plain JSON values of the "qwenops.plan/1" envelope."""
@@ -138,6 +143,7 @@ class Plan:
             "nearest": [o.as_data() for o in self.nearest],
             "reasons": list(self.reasons),
             "devices": list(self.devices),
+            "measured": dict(self.measured),
         }
 
 

@@ -34,6 +34,7 @@ def chosen_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     if need["devices"]:
         rows.append(("", device_bar(need)))
     rows += [("", reason) for reason in data["reasons"]]
+    rows += measured_rows(data)
     if data["runners_up"]:
         rows.append(("Also", other_line(data["runners_up"][0])))
         rows += [("", other_line(other)) for other in data["runners_up"][1:]]
@@ -55,6 +56,19 @@ def nothing_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text("What comes nearest", style="bold")
     yield facts([(f"{i:>3}", suggestion_line(other)) for i, other in enumerate(data["nearest"], 1)])
     yield Text("Take one with --pick N.")
+
+
+def measured_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was measured of the choice beside its rivals, and what to type for what was not; nothing without a rival."""
+    measured = data.get("measured") or {}
+    said = [f"beside {one['quant']}, measured: {one['words']}" for one in measured.get("beside", ())]
+    if not said or measured["missing"]:
+        what = " and ".join(_KINDS.get(kind, kind) for kind in measured.get("missing", ()))
+        said += [f"{what} of these not measured here: {command}" for command in measured.get("next", ())[:1]]
+    yield from (("Bench" if n == 0 else "", line) for n, line in enumerate(said))
+
+
+_KINDS = {"vision": "answers"}
 
 
 def machine_line(data: Mapping[str, Any]) -> str:

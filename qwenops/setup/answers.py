@@ -14,6 +14,7 @@ from qwenops.plan.pictures import parse_image_size
 from qwenops.plan.types import Choice, Plan, Wish, model_entry
 from qwenops.result import Result
 from qwenops.setup.given import Given, variants, where_it_is
+from qwenops.setup.measured import measured_of, to_measure
 from qwenops.setup.requants import in_quant
 from qwenops.units import parse_size
 
@@ -247,7 +248,9 @@ def make_plan(
     wish = make_wish(**pins)
     models = variants(paths, mmproj, offline=offline, drawn=drawn)
     machine, runtime = look_around(gpu)
-    made = plan(models, task, machine, runtime, wish, pick=pick, history=_known(runtime))
+    measured = measured_of(models, machine, runtime)
+    made = plan(models, task, machine, runtime, wish, pick=pick, history=_known(runtime), measured=measured)
+    made = replace(made, measured={**made.measured, "next": to_measure(made.measured["missing"], paths, models)})
     where = where_it_is(paths, models, runtime.store if runtime else None)
     return replace(made, notes=(*where, *made.notes)), machine, runtime
 
