@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models", "List the Qwen vision models that can be named, with what of each fits."),
     "need": ("need", "Say what a model needs, on each device and on the host."),
     "plan": ("plan", "Choose quant, context and settings for a task on this machine."),
+    "recommend": ("recommend", "Say in one line what to run and why, with what was measured and what was not."),
     "fits": ("fits", "Show which models fit which cards, with the largest context in the cell."),
     "quants": ("quants", "Show every quant that could be made of a model, and make some."),
     "image-tokens": ("image_tokens", "Say how many tokens pictures take, and what the model gets to see of them."),

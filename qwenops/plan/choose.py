@@ -30,6 +30,7 @@ from qwenops.plan.search import (
     trained_context,
     widen,
 )
+from qwenops.plan.table import table
 from qwenops.plan.types import Choice, Fits, Judged, Other, Plan, Wish
 from qwenops.units import human
 
@@ -93,7 +94,10 @@ def plan(
         notes=(*scene.ground.notes, *_blind(starts, scene)),
         devices=tuple(_device_entry(d, scene.ground) for d in scene.ground.devices),
         needs_asked=scene.asked(),
-        measured=hold.as_data(chosen, [judged for _, judged in ranked[:RUNNERS_UP]], first),
+        measured={
+            **hold.as_data(chosen, [judged for _, judged in ranked[:RUNNERS_UP]], first),
+            "variants": _variants(starts, (*by_bits, *ranked), rejected, hold, scene, chosen),
+        },
     )
 
 
@@ -115,6 +119,23 @@ def _ranking(starts: Sequence[Choice], scene: Scene, hold: Holding) -> tuple[lis
         found.append((start, best))
         found.sort(key=lambda pair: merit(pair[1].choice, scene.profile), reverse=True)
     return found, rejected
+
+
+def _variants(
+    starts: Sequence[Choice],
+    found: Sequence[tuple[Choice, Judged]],
+    rejected: Sequence[Judged],
+    hold: Holding,
+    scene: Scene,
+    chosen: Judged | None,
+) -> list[dict[str, Any]]:
+    """The table of every variant that was searched, the one of most bits first."""
+    best = {id(judged.choice.model): judged for _, judged in found}
+    best |= {id(judged.choice.model): judged for judged in rejected}
+    if chosen is not None:
+        best[id(chosen.choice.model)] = chosen
+    searched = [(start, best[id(start.model)]) for start in starts if id(start.model) in best]
+    return table(searched, hold.measured, scene, hold.load, chosen)
 
 
 def _second_look(rejected: list[Judged], scene: Scene) -> Judged | None:

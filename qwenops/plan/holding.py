@@ -44,6 +44,11 @@ class Holding:
             return ""
         return f"{chosen.choice.model.quant} before {other.choice.model.quant}: measured here, {words(held)}"
 
+    @property
+    def load(self) -> Load:
+        """What the task reads and writes."""
+        return self._load
+
     def as_data(self, chosen: Judged | None, others: Sequence[Judged], first: Judged | None) -> dict[str, Any]:
         """Plain JSON values: what decided, each rival beside the choice, what is set aside, what is not measured yet.
 
@@ -66,9 +71,11 @@ class Holding:
         }
 
     def _missing(self, pairs: Sequence[Beside]) -> list[str]:
+        if not pairs:
+            return []
         wanted = self._scene.profile.measured[0].split(" ")[0]
         lacking = [
-            "speed" if any(held.pace is None for held in pairs) else "",
+            "speed" if any(held.pace is None for held in pairs) and not self.measured.described else "",
             wanted if any(held.verdict == "not measured" for held in pairs) else "",
         ]
         return [kind for kind in lacking if kind]

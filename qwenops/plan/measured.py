@@ -70,11 +70,15 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Measured:
-    """What counts of each variant, by its place among the models that were asked about."""
+    """What counts of each variant, by its place among the models that were asked about.
+
+    `described` hardware has no speeds, and none are missed.
+    """
 
     models: tuple[Model, ...] = ()
     of: tuple[Evidence, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
+    described: bool = False
 
     def evidence(self, model: Model) -> Evidence:
         """What counts of one of the models."""
@@ -98,7 +102,7 @@ def gather(history: History, models: Sequence[Model], here: Here, *, kv_type: st
         of.append(
             Evidence({measure: rows[n] for measure, rows in zip(_measures(own), chosen, strict=True) if n in rows})
         )
-    return Measured(tuple(models), tuple(of), tuple(dict.fromkeys(set_aside)))
+    return Measured(tuple(models), tuple(of), tuple(dict.fromkeys(set_aside)), here.described)
 
 
 def _rows_of(history: History, model: Model, here: Here) -> tuple[list[ResultRow], list[SetAside]]:

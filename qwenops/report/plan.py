@@ -64,7 +64,7 @@ def measured_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     said = [f"beside {one['quant']}, measured: {one['words']}" for one in measured.get("beside", ())]
     if not said or measured["missing"]:
         what = " and ".join(_KINDS.get(kind, kind) for kind in measured.get("missing", ()))
-        said += [f"{what} of these not measured here: {command}" for command in measured.get("next", ())[:1]]
+        said += [f"not measured here ({what}): {command}" for command in measured.get("next", ())[:1]]
     yield from (("Bench" if n == 0 else "", line) for n, line in enumerate(said))
 
 

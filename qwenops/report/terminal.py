@@ -24,6 +24,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.exl-need": ("exl", "need_view"),
     "qwenops.exl-plan": ("exl", "plan_view"),
     "qwenops.beside": ("exl", "beside_view"),
+    "qwenops.recommend": ("recommend", "recommend_view"),
     "qwenops.fits": ("fits", "fits_view"),
     "qwenops.quants": ("requants", "quants_view"),
     "qwenops.quants-make": ("make_quants", "make_quants_view"),

@@ -250,7 +250,8 @@ def make_plan(
     machine, runtime = look_around(gpu)
     measured = measured_of(models, machine, runtime)
     made = plan(models, task, machine, runtime, wish, pick=pick, history=_known(runtime), measured=measured)
-    made = replace(made, measured={**made.measured, "next": to_measure(made.measured["missing"], paths, models)})
+    commands = to_measure(made.measured["missing"], paths, models)
+    made = replace(made, measured={**made.measured, "next": commands})
     where = where_it_is(paths, models, runtime.store if runtime else None)
     return replace(made, notes=(*where, *made.notes)), machine, runtime
 

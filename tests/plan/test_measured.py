@@ -274,12 +274,12 @@ def test_what_does_not_fit_is_not_taken_however_good() -> None:
 
 
 def test_the_plan_says_what_is_missing_and_what_was_compared() -> None:
-    assert made([]).measured == {
-        "decided": "bits",
-        "beside": [],
-        "set_aside": [],
-        "missing": ["speed", "reading"],
-    }
+    nothing = made([]).measured
+    assert (nothing["decided"], nothing["beside"], nothing["set_aside"]) == ("bits", [], [])
+    assert nothing["missing"] == ["speed", "reading"]
+    assert [row["standing"] for row in nothing["variants"]] == ["open"] * 3
+    described = made([], here=replace(CARD, hypothetical=True)).measured
+    assert described["missing"] == ["reading"], "the speed of a card that is not here cannot be measured"
     answer = made([*fast(), *SAME])
     (one, *_) = answer.measured["beside"]
     assert (one["quant"], one["verdict"], one["measure"], one["pace_of"]) == ("Q8_0", "no worse", "reading", "task")
@@ -287,6 +287,12 @@ def test_the_plan_says_what_is_missing_and_what_was_compared() -> None:
     assert one["words"].startswith("no difference in reading shown (CER +0.00 points, +0.00 to +0.00; 60 pages), ")
     assert answer.measured["missing"] == ["speed", "reading"], "Q6_K was not measured"
     assert answer.as_data()["measured"] == answer.measured
+    best, middle, small = answer.measured["variants"]
+    assert [row["standing"] for row in (best, middle, small)] == ["behind", "open", "front"]
+    assert (best["behind"], small["chosen"], middle["measured"]) == (["Q4_K_M"], True, {})
+    assert small["memory_bytes"] < middle["memory_bytes"] < best["memory_bytes"]
+    assert small["measured"]["tg"]["low"] < 80 < small["measured"]["tg"]["high"]
+    assert small["measured"]["reading"]["test"] == "ocr made"
 
 
 def test_every_profile_names_measures_that_there_are() -> None:
