@@ -61,8 +61,10 @@ def nothing_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
 def measured_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What was measured of the choice beside its rivals, and what to type for what was not; nothing without a rival."""
     measured = data.get("measured") or {}
-    said = [f"beside {one['quant']}, measured: {one['words']}" for one in measured.get("beside", ())]
-    if not said or measured["missing"]:
+    told = " ".join(data["reasons"])
+    rivals = [one for one in measured.get("beside", ()) if one["words"] not in told]
+    said = [f"beside {one['quant']}, measured: {one['words']}" for one in rivals]
+    if measured.get("missing"):
         what = " and ".join(_KINDS.get(kind, kind) for kind in measured.get("missing", ()))
         said += [f"not measured here ({what}): {command}" for command in measured.get("next", ())[:1]]
     yield from (("Bench" if n == 0 else "", line) for n, line in enumerate(said))
