@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwenops.plan.front import Mark, beats, front
+
+SOME = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def exact(**axes: float) -> dict[str, Mark]:
@@ -66,6 +68,7 @@ POINTS = st.lists(
 )
 
 
+@SOME
 @given(POINTS)
 def test_the_front_has_nobody_beaten_and_each_left_out_is_beaten_by_one_on_it(points: list[dict[str, Mark]]) -> None:
     places = front(points)

@@ -6,11 +6,12 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwenops.plan.intervals import FEWEST_PAIRS, difference, mean_of, median_of, ratio_apart, ratio_in_rounds, student
 
+SOME = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SPEEDS = st.lists(st.floats(1, 1000), min_size=1, max_size=60)
 
 
@@ -45,6 +46,7 @@ def test_too_few_samples_have_no_interval(n: int, level: float) -> None:
     assert median_of([1.0] * n, level) is None
 
 
+@SOME
 @given(SPEEDS)
 def test_an_interval_holds_its_value_and_a_surer_one_is_wider(samples: list[float]) -> None:
     usual, sure = median_of(samples, 0.95), median_of(samples, 0.99)
@@ -57,6 +59,7 @@ def test_an_interval_holds_its_value_and_a_surer_one_is_wider(samples: list[floa
         assert sure.low <= usual.low <= usual.high <= sure.high
 
 
+@SOME
 @given(SPEEDS, st.floats(0.1, 10))
 def test_a_ratio_is_what_it_is(samples: list[float], factor: float) -> None:
     found = ratio_in_rounds([factor * s for s in samples], samples)
@@ -68,6 +71,7 @@ def test_a_ratio_is_what_it_is(samples: list[float], factor: float) -> None:
         assert apart.low < factor < apart.high, "two runs are never told apart more finely than a machine drifts"
 
 
+@SOME
 @given(SPEEDS, SPEEDS)
 def test_the_other_way_round_is_the_inverse(ours: list[float], theirs: list[float]) -> None:
     one, other = ratio_apart(ours, theirs), ratio_apart(theirs, ours)

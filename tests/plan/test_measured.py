@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwenops import history
@@ -26,6 +26,7 @@ from qwenops.units import GIB
 from tests.support.bench_rows import answers, quality, reading, speed
 from tests.support.shapes import TEXT, VISION, text_model, vision_projector
 
+SOME = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HOST = Host(64 * GIB, 60 * GIB, 8, 16, "linux", "x86_64")
 SEEING = vision_projector(VISION["qwen3-vl-2b"])
 Q8, Q6, Q4 = (text_model(TEXT["qwen3-vl-2b"], quant, SEEING) for quant in ("Q8_0", "Q6_K", "Q4_K_M"))
@@ -304,6 +305,7 @@ def test_every_profile_names_measures_that_there_are() -> None:
 VERDICTS = st.sampled_from(["better", "worse", "no worse", "not shown", "not measured"])
 
 
+@SOME
 @given(st.integers(1, 6), st.data())
 def test_the_order_is_one_of_the_same_variants_whatever_was_measured(n: int, data: st.DataObject) -> None:
     models = [replace(Q8) for _ in range(n)]

@@ -76,7 +76,7 @@ def test_a_row_twice_in_one_file_is_taken_in_once(filled: History, tmp_path: Pat
     assert (result.data["new"], result.data["known"]) == (1, 1)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.floats(allow_nan=False, allow_infinity=False) | VALUES, max_size=4),
     st.lists(WORDS, min_size=4, max_size=4),
