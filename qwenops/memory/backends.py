@@ -10,6 +10,7 @@ from typing import Final
 
 from qwenops.machine.types import Device, Kind
 from qwenops.memory.quants import BLOCK, TYPE_BYTES
+from qwenops.memory.remember import hashed_once
 from qwenops.memory.tensor import F16, F32, Tensor, row_bytes
 from qwenops.units import GIB, MIB, pad
 
@@ -26,6 +27,7 @@ _UNPADDED: Final = frozenset({"cpu", "vulkan"})
 _METAL_HEADS: Final = frozenset({32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Backend:
     """One device as the scheduler sees it; `software` is a GPU that is really the CPU (llvmpipe)."""

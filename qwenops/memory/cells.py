@@ -6,6 +6,7 @@ size is a number of 2^80 (the bytes of a step) and a rest (the bytes that stay):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from qwenops.memory.kv import CELL_PADDING
@@ -16,18 +17,29 @@ ANY_CELLS: Final = CELL_PADDING * _STEP
 ANY_STEPS: Final = _BEYOND
 
 
-def bytes_at(size: int, steps: int) -> int:
-    """A size with so many steps of cells."""
-    if size < _BEYOND:
-        return size
-    each, rest = _grown(size)
-    return rest + each * steps
-
-
 def steps_within(size: int, limit: int) -> int:
     """How many steps of cells there can be before a size is over a limit."""
     each, rest = _grown(size)
     return (limit - rest) // each if each else ANY_STEPS if rest <= limit else -1
+
+
+class Sizes:
+    """Sizes that were made with any number of cells: those that grow with them apart from those that stay."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._rest = list(sizes)
+        self._growing: list[tuple[int, int]] = []
+        for place, size in enumerate(sizes):
+            if size >= _BEYOND:
+                each, self._rest[place] = _grown(size)
+                self._growing.append((place, each))
+
+    def at(self, steps: int) -> list[int]:
+        """The sizes with so many steps of cells."""
+        sizes = self._rest.copy()
+        for place, each in self._growing:
+            sizes[place] += each * steps
+        return sizes
 
 
 def _grown(size: int) -> tuple[int, int]:

@@ -9,12 +9,13 @@ Where parts turn out not to come again as they are, more blocks are recorded, an
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from qwenops.memory.backends import Backend
-from qwenops.memory.cells import bytes_at
+from qwenops.memory.cells import Sizes
 from qwenops.memory.parts import Parts, cut_by_block, may_come_again
 from qwenops.memory.periods import Repeat, Shortened, shortened, whole
 from qwenops.memory.playing import Player, Step
@@ -51,11 +52,12 @@ class Chains:
     def peaks(self, structure: Structure, steps: int, record: Record) -> list[int] | None:
         """Bytes of each backend's buffer, as Replays.peaks gives them; None where blocks hang together."""
         placed = structure.placed
-        if placed not in self._plans:
-            self._plans[placed] = self._plan(structure, record)
+        try:
+            plan = self._plans[placed]
+        except KeyError:
+            plan = self._plans[placed] = self._plan(structure, record)
             if len(self._plans) > _KEPT_PLANS:
                 self._plans.popitem(last=False)
-        plan = self._plans[placed]
         if plan is None:
             return None
         player = self._players.get(structure.backends)
@@ -90,7 +92,7 @@ class _Chain:
 
     def __init__(self, repeats: Sequence[Repeat]) -> None:
         self._repeats = repeats
-        self._recorded: list[tuple[Recorded, Parts]] = []
+        self._recordings: list[_Recording] = []
         self._sized: OrderedDict[int, _Sized] = OrderedDict()
 
     @classmethod
@@ -103,7 +105,7 @@ class _Chain:
             return None
         return chain
 
-    def learn(self, record: Record, blocks: Sequence[int]) -> tuple[Recorded, Parts]:
+    def learn(self, record: Record, blocks: Sequence[int]) -> _Recording:
         """Replay the graph of the blocks that are kept."""
         recorded = record(blocks)
         if len(recorded.tapes) > 1:
@@ -114,52 +116,67 @@ class _Chain:
         parts = cut_by_block(tape, blocks)
         if not all(may_come_again(parts, tape, repeat) for repeat in self._repeats):
             raise _NotAlikeError
-        self._recorded.append((recorded, parts))
-        return recorded, parts
+        self._recordings.append(_Recording(recorded, parts))
+        return self._recordings[-1]
 
     def sized(self, steps: int, record: Record, blocks: Sequence[int]) -> _Sized:
         """The parts with the sizes that belong to so many steps of cells."""
         found = self._sized.get(steps)
         if found is None:
-            of_these = (each for each in self._recorded if each[0].holds_at(steps))
-            recorded, parts = next(of_these, None) or self.learn(record, blocks)
-            found = self._sized[steps] = _Sized(recorded.tapes[0].sizes, parts, steps)
+            of_these = (each for each in self._recordings if each.holds_at(steps))
+            found = self._sized[steps] = _Sized(next(of_these, None) or self.learn(record, blocks), steps)
             if len(self._sized) > _KEPT_SIZES:
                 self._sized.popitem(last=False)
         return found
 
 
+class _Recording:
+    """A recorded graph, cut into parts, with the sizes of what each of them takes."""
+
+    def __init__(self, recorded: Recorded, parts: Parts) -> None:
+        self.parts = parts
+        self.holds_at = recorded.holds_at
+        (tape,) = recorded.tapes
+        self._sizes = [Sizes(tape.sizes[first:end]) for first, end in pairwise(parts.own)]
+        self._copies: dict[Hashable, list[tuple[int, int]]] = {}
+
+    def sizes(self, part: int, steps: int, key: Hashable, structure: Structure, block: int) -> list[int]:
+        """Sizes of what a part takes; a copy of a weight has that of the block's own. `key` tells such blocks apart."""
+        sizes = self._sizes[part].at(steps)
+        if self.parts.copies[part]:
+            copies = self._copies.get(key)
+            if copies is None:
+                copies = self._copies[key] = [*self._copy_sizes(structure, part, block)]
+            for place, size in copies:
+                sizes[place] = size
+        return sizes
+
+    def _copy_sizes(self, structure: Structure, part: int, block: int) -> Iterator[tuple[int, int]]:
+        for place, ahead, name in self.parts.copies[part]:
+            full = name if ahead is None else f"blk.{block + ahead}.{name}"
+            yield place, structure.copy_bytes(full, self.parts.parts[part].backends[place])
+
+
 class _Sized:
     """The steps of a chain for one number of cells, made as they are asked for."""
 
-    def __init__(self, sizes: Sequence[int], parts: Parts, steps_of_cells: int) -> None:
-        self._sizes = sizes
-        self._parts = parts
+    def __init__(self, recording: _Recording, steps_of_cells: int) -> None:
+        self._recording = recording
         self._cells = steps_of_cells
-        self._bare: dict[int, list[int]] = {}
         self._steps: dict[Hashable, Step] = {}
 
     def steps(self, structure: Structure, sources: Sequence[int], player: Player) -> list[Step]:
-        """What is played for the whole model; sizes of copies of weights are those of the block's own."""
-        kinds, copied_from, found = structure.weights.kinds, self._parts.copied_from, self._steps
+        """What is played for the whole model."""
+        parts, kinds, found = self._recording.parts, structure.weights.kinds, self._steps
+        copied_from = parts.copied_from
         steps = []
-        for block, part in enumerate((*sources, len(self._parts.parts) - 1)):
+        for block, part in enumerate((*sources, len(parts.parts) - 1)):
             key: Hashable = part
             if copied_from[part]:
                 key = (part, *[kinds[0 if ahead is None else block + 1 + ahead] for ahead in copied_from[part]])
             step = found.get(key)
             if step is None:
-                step = found[key] = self._step(structure, part, block, player)
+                sizes = self._recording.sizes(part, self._cells, key, structure, block)
+                step = found[key] = player.step(parts.parts[part], tuple(sizes))
             steps.append(step)
         return steps
-
-    def _step(self, structure: Structure, part: int, block: int, player: Player) -> Step:
-        parts = self._parts
-        if part not in self._bare:
-            own = self._sizes[parts.own[part] : parts.own[part + 1]]
-            self._bare[part] = [bytes_at(size, self._cells) for size in own]
-        sizes = self._bare[part].copy()
-        for place, ahead, name in parts.copies[part]:
-            full = name if ahead is None else f"blk.{block + ahead}.{name}"
-            sizes[place] = structure.copy_bytes(full, parts.parts[part].backends[place])
-        return player.step(parts.parts[part], tuple(sizes))

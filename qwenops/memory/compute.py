@@ -164,7 +164,7 @@ def build(shape: Shape, layout: Layout, batch: Batch) -> Graph:
 def _guess(shape: Shape, batch: Batch, placement: Placement, weights: Weights) -> tuple[int, ...]:
     """A model whose tensors have other names: the rows alive in a usual block, the logits, the mask."""
     widest = max(
-        (t.shape[1] for t, _ in weights.places.values() if len(t.shape) == 2 and t.shape[1] < shape.vocabulary),
+        (t.shape[1] for t, _ in weights.each() if len(t.shape) == 2 and t.shape[1] < shape.vocabulary),
         default=0,
     )
     rows = 4 * batch.tokens * (4 * shape.embedding + 2 * max(widest, shape.embedding))
@@ -173,7 +173,7 @@ def _guess(shape: Shape, batch: Batch, placement: Placement, weights: Weights) -
     scores = 0 if batch.flash else 4 * batch.tokens * batch.cells * shape.heads
     passing = 0
     if not placement.full:
-        passing = max((t.size_bytes for t, b in weights.places.values() if b == placement.cpu), default=0)
+        passing = max((t.size_bytes for t, b in weights.each() if b == placement.cpu), default=0)
     return (*((rows + logits + mask + scores + passing,) * placement.cpu), rows + mask)
 
 

@@ -51,7 +51,8 @@ def output_rows(shape: Shape, settings: LoadSettings) -> int:
 
 def with_kept_states(shape: Shape, settings: LoadSettings) -> LoadSettings:
     """The settings under which the state is as large as it is with what is kept for drafts."""
-    return replace(settings, parallel=settings.parallel * (1 + snapshots(shape, settings)))
+    kept = snapshots(shape, settings)
+    return replace(settings, parallel=settings.parallel * (1 + kept)) if kept else settings
 
 
 def draft_cache_bytes(

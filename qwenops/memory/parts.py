@@ -10,8 +10,10 @@ from itertools import zip_longest
 
 from qwenops.memory.allocator import Tape
 from qwenops.memory.periods import Repeat
+from qwenops.memory.remember import hashed_once
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Part:
     """What one block takes and gives back.

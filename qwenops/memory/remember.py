@@ -29,3 +29,20 @@ class ByIdentity(Generic[T]):
         value = self._make(thing)
         self._found[key] = (ref(thing, lambda _: self._found.pop(key, None)), value)
         return value
+
+
+def hashed_once(of: type[T]) -> type[T]:
+    """A frozen dataclass whose hash is worked out once an object: for large ones that are parts of many keys.
+
+    Objects of it must not be pickled: hashes of texts differ from process to process.
+    """
+    worked_out = of.__hash__
+
+    def remembered(self: T) -> int:
+        kept: int | None = self.__dict__.get("_hash")
+        if kept is None:
+            kept = self.__dict__["_hash"] = worked_out(self)
+        return kept
+
+    of.__hash__ = remembered  # type: ignore[assignment]
+    return of

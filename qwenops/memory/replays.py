@@ -16,7 +16,7 @@ from typing import Final
 from qwenops.memory import tensor as tf
 from qwenops.memory.allocator import Tape
 from qwenops.memory.backends import OFFLOAD_ROWS, Backend
-from qwenops.memory.cells import bytes_at
+from qwenops.memory.cells import Sizes
 from qwenops.memory.graphs import GRAPHS
 from qwenops.memory.graphs.decoder import Decoder
 from qwenops.memory.graphs.pieces import Batch, Layout
@@ -61,7 +61,9 @@ class Structure:
 
     def copy_bytes(self, name: str, backend: int) -> int:
         """Bytes of a copy of a weight on a backend."""
-        weight = self.weights.places[name][0]
+        found = self.weights.placed(name)
+        assert found is not None
+        weight, _ = found
         return _copy_bytes(self.backends[backend], weight.type, weight.shape)
 
 
@@ -139,7 +141,7 @@ class Replays:
 
 
 def _sizes(tape: Tape, structure: Structure, steps: int) -> list[int]:
-    sizes = [bytes_at(size, steps) for size in tape.sizes]
+    sizes = Sizes(tape.sizes).at(steps)
     for place, name in tape.copied.items():
         sizes[place] = structure.copy_bytes(name, tape.backends[place])
     return sizes

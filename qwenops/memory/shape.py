@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from qwenops.memory.remember import hashed_once
 from qwenops.model.types import ArrayInfo, Header, Model, Tensor
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Shape:
     """Dimensions under llama.cpp's own names where it has one.

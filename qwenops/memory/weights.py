@@ -7,9 +7,8 @@ large for one of its buffers) stays on the host, blocks of a draft head are not 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from qwenops.memory import tensor as tf
 from qwenops.memory.backends import Backend
@@ -23,57 +22,65 @@ from qwenops.units import pad
 
 _TEST_ROWS = 512  # the batch with which the loader asks whether a device can run a weight's operation
 _EXPERTS = ("_exps.", "_chexps.")
+_NONE_LEAVE: tuple[tuple[str, ...], int] = ((), -1)
 _VISION = ("v.", "mm.", "a.")  # vision tensors inside the file belong to the projector
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the tensors lie, a tied head as output.weight, and the sums.
+    """Where the tensors lie, and the sums.
 
-    `kinds` are numbers, one for what belongs to no block and one a block, that are equal where tensors have the same
-    names, shapes, types and backends. `forms` are the same without the types of matrices, of which they know only which
-    devices they are too large for.
+    `ends` is what belongs to no block, a tied head as output.weight, `blocks` the rest by block. `kinds` are numbers,
+    one for the ends and one a block, that are equal where tensors have the same names, shapes, types and backends.
+    `forms` are the same without the types of matrices, of which they know only which devices they are too large for.
     """
 
-    shares: tuple[_Share, ...]
+    ends: _Share
+    blocks: Mapping[int, _Share]
     bytes_by_backend: tuple[int, ...]
     kinds: tuple[int, ...]
     forms: tuple[int, ...]
 
-    @cached_property
-    def places(self) -> dict[str, tuple[Tensor, int]]:
-        """Tensors by their name in the graph, with their backend."""
-        places: dict[str, tuple[Tensor, int]] = {}
-        for share in self.shares:
-            places.update(share.places)
-        return places
-
     def find(self, name: str) -> tf.Tensor | None:
         """The weight of that name as a graph leaf, or None."""
-        found = self.places.get(name)
+        found = self.placed(name)
         if found is None:
             return None
         t, place = found
         return tf.weight(t.type, t.shape, place, name)
 
+    def placed(self, name: str) -> tuple[Tensor, int] | None:
+        """The tensor of that name, or one of a block that is alike, and its backend."""
+        if not name.startswith("blk."):
+            return self.ends.places.get(name)
+        _, layer, rest = name.split(".", 2)
+        block = self.blocks.get(int(layer))
+        return None if block is None else block.places.get(rest)
+
+    def each(self) -> Iterator[tuple[Tensor, int]]:
+        """Every tensor with its backend."""
+        for share in (self.ends, *self.blocks.values()):
+            yield from share.places.values()
+
 
 def place_weights(header: Header, shape: Shape, placement: Placement, backends: Sequence[Backend]) -> Weights:
-    """Give every tensor its backend. The last backend is the CPU.
-
-    A block's share is the same wherever the others lie, so it is worked out once for each backend it is put on.
-    """
+    """Give every tensor its backend. The last backend is the CPU."""
     shares = _shares(header).on(shape, tuple(backends))
-    taken = [shares.ends(placement.backends[0], placement.backends[-1]), *shares.of_blocks(placement)]
+    ends, blocks = shares.ends(placement.backends[0], placement.backends[-1]), shares.of_blocks(placement)
     kinds, forms = [0] * (shape.layers + 1), [0] * (shape.layers + 1)
-    for place, share in zip((0, *(layer + 1 for layer in shares.blocks)), taken, strict=True):
-        kinds[place], forms[place] = share.kind, share.form
-    sums = tuple(sum(each) for each in zip(*(share.sums for share in taken), strict=True))
-    return Weights(tuple(taken), sums, tuple(kinds), tuple(forms))
+    kinds[0], forms[0] = ends.kind, ends.form
+    for layer, share in blocks.items():
+        kinds[layer + 1], forms[layer + 1] = share.kind, share.form
+    sums = tuple(map(sum, zip(ends.sums, *[share.sums for share in blocks.values()], strict=True)))
+    return Weights(ends, blocks, sums, tuple(kinds), tuple(forms))
 
 
 @dataclass(frozen=True)
 class _Share:
-    """Some of a file's tensors with their backends, the sums, and the numbers of what is alike."""
+    """Some of a file's tensors with their backends, the sums, and the numbers of what is alike.
+
+    `places` has the tensors by their names, those of a block by what follows its number.
+    """
 
     places: dict[str, tuple[Tensor, int]]
     sums: tuple[int, ...]
@@ -82,70 +89,52 @@ class _Share:
 
 
 class _Shares:
-    """The shares of one file on one set of backends, made as they are asked for."""
+    """The shares of one file on one set of backends, made as they are asked for.
 
-    def __init__(
-        self, blocks: Mapping[int, list[Tensor]], ends: list[Tensor], shape: Shape, backends: Sequence[Backend]
-    ) -> None:
-        self.blocks = tuple(blocks)
-        self._tensors = blocks
-        self._ends = ends
+    A block's share is the same wherever the others lie, and blocks of the same tensors have one together.
+    """
+
+    def __init__(self, file: _Grouped, shape: Shape, backends: Sequence[Backend]) -> None:
+        self._file = file
         self._shape = shape
         self._backends = backends
         self._cpu = len(backends) - 1
-        self._whole: dict[tuple[int, int], _Share] = {}
-        self._made: dict[tuple[int, int, tuple[str, ...] | None, int], _Share] = {}
+        self._made: dict[tuple[int, int, tuple[str, ...], int], _Share] = {}
+        self._ends_made: dict[tuple[int, int], _Share] = {}
+        self._nothing = self._share({}, [0] * len(backends))
 
-    def block(self, layer: int, placement: Placement) -> _Share:
-        """The tensors of one block."""
-        shape = self._shape
-        if shape.trunk_layers <= layer < shape.layers and not placement.draft_head:
-            return self._share({}, [0] * len(self._backends))  # of a draft head
-        backend = placement.backends[min(layer, len(placement.backends) - 1)]
-        leaving: tuple[str, ...] = ()
-        there = self._cpu
-        over = next((o for o in placement.overflows if o.block == layer), None)
-        if over is not None:
-            leaving, there = over.prefixes, over.backend
-        elif layer in placement.host_experts:
-            leaving = _EXPERTS
-        key = (layer, backend, leaving, there)
-        found = self._made.get(key)
-        if found is None:
-            found = self._made[key] = self._made_block(*key)
-        return found
-
-    def of_blocks(self, placement: Placement) -> list[_Share]:
+    def of_blocks(self, placement: Placement) -> dict[int, _Share]:
         """The tensors of every block."""
-        special = {*placement.host_experts, *(o.block for o in placement.overflows)}
-        special.update(range(self._shape.trunk_layers, self._shape.layers))
-        where, made = placement.backends, self._whole
-        shares = []
-        for layer in self.blocks:
-            share = None if layer in special or layer >= len(where) else made.get((layer, where[layer]))
+        where, made, cpu, last = placement.backends, self._made, self._cpu, len(placement.backends) - 1
+        leaving: dict[int, tuple[tuple[str, ...], int]] = dict.fromkeys(placement.host_experts, (_EXPERTS, cpu))
+        leaving |= {over.block: (over.prefixes, over.backend) for over in placement.overflows}
+        heads = () if placement.draft_head else range(self._shape.trunk_layers, self._shape.layers)
+        shares = {}
+        for layer, like in self._file.alike.items():
+            if layer in heads:
+                shares[layer] = self._nothing
+                continue
+            key = (like, where[min(layer, last)], *leaving.get(layer, _NONE_LEAVE))
+            share = made.get(key)
             if share is None:
-                share = self.block(layer, placement)
-                if layer not in special and layer < len(where):
-                    made[layer, where[layer]] = share
-            shares.append(share)
+                share = made[key] = self._made_block(*key)
+            shares[layer] = share
         return shares
 
     def ends(self, first: int, last: int) -> _Share:
         """What belongs to no block: the embedding, the head, the frequency factors."""
-        key = (first, last, None, self._cpu)
-        found = self._made.get(key)
+        found = self._ends_made.get((first, last))
         if found is None:
-            found = self._made[key] = self._made_ends(first, last)
+            found = self._ends_made[first, last] = self._made_ends(first, last)
         return found
 
     def _made_block(self, layer: int, backend: int, leaving: tuple[str, ...], there: int) -> _Share:
         sums = [0] * len(self._backends)
         places: dict[str, tuple[Tensor, int]] = {}
-        for t in self._tensors[layer]:
-            rest = t.name.split(".", 2)[2]
-            leaves = any(e in rest for e in _EXPERTS) if leaving is _EXPERTS else rest.startswith(leaving)
+        for name, t in self._file.blocks[layer].items():
+            leaves = any(e in name for e in _EXPERTS) if leaving is _EXPERTS else name.startswith(leaving)
             where = _possible(t, t.name, there if leaves else backend, self._backends, self._shape)
-            places[t.name] = (t, where)
+            places[name] = (t, where)
             sums[where] += stored_bytes(t, self._backends[where])
         return self._share(places, sums)
 
@@ -153,7 +142,7 @@ class _Shares:
         backends, cpu = self._backends, self._cpu
         sums = [0] * len(backends)
         places: dict[str, tuple[Tensor, int]] = {}
-        for t in self._ends:
+        for t in self._file.ends:
             places[t.name] = (t, _possible(t, t.name, self._end_wanted(t.name, first, last), backends, self._shape))
         embedding = places.get("token_embd.weight")
         if "output.weight" not in places and embedding is not None and self._shape.architecture not in HEADLESS:
@@ -166,9 +155,9 @@ class _Shares:
         return self._share(places, sums)
 
     def _share(self, places: dict[str, tuple[Tensor, int]], sums: Sequence[int]) -> _Share:
-        rows = [(_in_block(name), t.shape, t.type, where) for name, (t, where) in places.items()]
+        rows = [(name, t.shape, t.type, where) for name, (t, where) in places.items()]
         form = [
-            (_in_block(name), t.shape, t.type if len(t.shape) == 1 else self._too_large_for(t), where)
+            (name, t.shape, t.type if len(t.shape) == 1 else self._too_large_for(t), where)
             for name, (t, where) in places.items()
         ]
         return _Share(places, tuple(sums), _number_of(frozenset(rows)), _number_of(frozenset(form)))
@@ -188,16 +177,26 @@ class _Shares:
 
 
 class _Grouped:
-    """The tensors of one file by block, and its shares on the backends it was asked about."""
+    """The tensors of one file by block, and its shares on the backends it was asked about.
+
+    `blocks` has the tensors of a block by what follows its number in their names; `alike` gives for every block the
+    first one with the same names, shapes and types. `ends` is what belongs to no block.
+    """
 
     def __init__(self, header: Header) -> None:
-        self._blocks: dict[int, list[Tensor]] = {}
-        self._ends: list[Tensor] = []
+        self.blocks: dict[int, dict[str, Tensor]] = {}
+        self.ends: list[Tensor] = []
         for t in header.tensors:
             if t.name.startswith("blk."):
-                self._blocks.setdefault(int(t.name.split(".", 2)[1]), []).append(t)
+                _, layer, name = t.name.split(".", 2)
+                self.blocks.setdefault(int(layer), {})[name] = t
             elif not t.name.startswith(_VISION):
-                self._ends.append(t)
+                self.ends.append(t)
+        first: dict[Hashable, int] = {}
+        self.alike = {
+            layer: first.setdefault(frozenset((name, t.shape, t.type) for name, t in block.items()), layer)
+            for layer, block in self.blocks.items()
+        }
         self._shares: dict[tuple[Shape, tuple[Backend, ...]], _Shares] = {}
 
     def on(self, shape: Shape, backends: tuple[Backend, ...]) -> _Shares:
@@ -205,7 +204,7 @@ class _Grouped:
         key = (shape, backends)
         found = self._shares.get(key)
         if found is None:
-            found = self._shares[key] = _Shares(self._blocks, self._ends, shape, backends)
+            found = self._shares[key] = _Shares(self, shape, backends)
         return found
 
 
@@ -216,10 +215,6 @@ _numbers: dict[Hashable, int] = {}
 def _number_of(kind: Hashable) -> int:
     """The same small number for what is equal: quick to compare and to hash."""
     return _numbers.setdefault(kind, len(_numbers) + 1)
-
-
-def _in_block(name: str) -> str:
-    return name.split(".", 2)[2] if name.startswith("blk.") else name
 
 
 def stored_bytes(t: Tensor, backend: Backend) -> int:

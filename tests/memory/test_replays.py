@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qwenops.machine.types import Device
 from qwenops.memory.backends import Backend, backend_of, host_backend
-from qwenops.memory.cells import ANY_CELLS, ANY_STEPS, bytes_at, steps_within
+from qwenops.memory.cells import ANY_CELLS, ANY_STEPS, Sizes, steps_within
 from qwenops.memory.chains import Chains
 from qwenops.memory.compute import Compute, build, compute_bytes, copies_of_inputs, worst_batch
 from qwenops.memory.kv import CELL_PADDING
@@ -180,7 +180,7 @@ def test_a_graph_for_any_cells_has_the_sizes_of_every_one(
     asked = Scheduler(backends).tape(build(shape, layout, batch))
     of_any = Scheduler(backends, steps=steps).tape(build(shape, layout, replace(batch, cells=ANY_CELLS)))
     assert asked.moves == of_any.moves
-    assert asked.sizes == [bytes_at(size, steps) for size in of_any.sizes]
+    assert asked.sizes == Sizes(of_any.sizes).at(steps)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,9 @@ def test_a_graph_for_any_cells_has_the_sizes_of_every_one(
 def test_how_many_steps_of_cells_a_limit_leaves_room_for(each: int, rest: int, limit: int, steps: int) -> None:
     size = each * (ANY_CELLS // CELL_PADDING) + rest
     assert steps_within(size, limit) == steps
-    assert bytes_at(size, max(steps, 0)) <= max(limit, rest)
-    assert bytes_at(size, steps + 1) > limit
+    sizes = Sizes([size])
+    assert sizes.at(max(steps, 0))[0] <= max(limit, rest)
+    assert sizes.at(steps + 1)[0] > limit
 
 
 def test_a_size_that_does_not_grow_fits_whatever_the_cells_are() -> None:
