@@ -11,6 +11,7 @@ other sizes.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -124,6 +125,90 @@ class Heap:
         while at < len(free) and free[at][0] < offset:
             at += 1
         free.insert(at, [offset, size])
+
+
+class OutgrownError(Exception):
+    """One chunk is not enough, or its open end is no longer the last of its gaps: a whole heap must go on from here."""
+
+
+class OneChunk:
+    """A heap as long as one chunk is enough for it, which is nearly always: the same rules with less to look at.
+
+    The gaps are kept by address, the open end, which begins at `end`, apart from them. `chunks` are a heap's as its
+    snapshot has them; OutgrownError where a whole heap is needed for them, or for what comes.
+    """
+
+    __slots__ = ("begun", "end", "limit", "offsets", "peak", "rooms")
+
+    def __init__(self, max_chunk: int, chunks: Sequence[Sequence[int]] = ()) -> None:
+        self.begun, self.limit = bool(chunks), max_chunk
+        self.peak = self.end = 0
+        self.offsets: list[int] = []
+        self.rooms: list[int] = []
+        if chunks:
+            self.peak, *gaps, self.end, left = chunks[0]
+            self.offsets, self.rooms = gaps[::2], gaps[1::2]
+            if len(chunks) > 1 or self.end + left != max_chunk:
+                raise OutgrownError
+
+    def snapshot(self) -> tuple[tuple[int, ...], ...]:
+        """As Heap.snapshot."""
+        if not self.begun:
+            return ()
+        gaps = (n for gap in zip(self.offsets, self.rooms, strict=True) for n in gap)
+        return ((self.peak, *gaps, self.end, self.limit - self.end),)
+
+    def take(self, size: int) -> tuple[int, int]:
+        """Find a place for an aligned size; returns chunk and offset."""
+        found, best = -1, _ENDLESS
+        for gap, room in enumerate(self.rooms):
+            if size <= room <= best:
+                found, best = gap, room
+        if found < 0:
+            self.begun, offset = True, self.end
+            end = self.end = offset + size
+            if end >= self.limit:
+                raise OutgrownError
+            if end > self.peak:
+                self.peak = end
+            return 0, offset
+        offset = self.offsets[found]
+        if best == size:
+            del self.offsets[found], self.rooms[found]
+        else:
+            self.offsets[found] = offset + size
+            self.rooms[found] = best - size
+        return 0, offset
+
+    def give_back(self, address: tuple[int, int], size: int) -> None:
+        """Free a place and join it with the gaps beside it."""
+        offsets, rooms, offset = self.offsets, self.rooms, address[1]
+        end, last = offset + size, len(rooms) - 1
+        for gap, start in enumerate(offsets):
+            room = rooms[gap]
+            if start + room == offset:
+                if gap == last:
+                    if end == self.end:
+                        self.end = offsets.pop()
+                        rooms.pop()
+                        return
+                elif end == offsets[gap + 1]:
+                    size += rooms.pop(gap + 1)
+                    del offsets[gap + 1]
+                rooms[gap] = room + size
+                return
+            if start == end:
+                offsets[gap] = offset
+                rooms[gap] = room + size
+                return
+        if end == self.end:
+            self.end = offset
+        elif end > self.end:
+            raise OutgrownError
+        else:
+            gap = bisect_left(offsets, offset)
+            offsets.insert(gap, offset)
+            rooms.insert(gap, size)
 
 
 @dataclass

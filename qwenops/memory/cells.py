@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from qwenops.memory.kv import CELL_PADDING
+from qwenops.units import pad
 
 _STEP: Final = 1 << 80  # the bytes of a step count as so many
 _BEYOND: Final = _STEP >> 1  # more than anything has
@@ -24,21 +25,24 @@ def steps_within(size: int, limit: int) -> int:
 
 
 class Sizes:
-    """Sizes that were made with any number of cells: those that grow with them apart from those that stay."""
+    """Sizes that were made with any number of cells: those that grow with them apart from those that stay.
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._rest = list(sizes)
-        self._growing: list[tuple[int, int]] = []
-        for place, size in enumerate(sizes):
+    They are given back as multiples of `alignments`.
+    """
+
+    def __init__(self, sizes: Sequence[int], alignments: Sequence[int]) -> None:
+        self._without_cells: list[int] = []
+        self._growing: list[tuple[int, int, int, int]] = []
+        for place, (size, alignment) in enumerate(zip(sizes, alignments, strict=True)):
+            self._without_cells.append(pad(size, alignment) if size < _BEYOND else 0)
             if size >= _BEYOND:
-                each, self._rest[place] = _grown(size)
-                self._growing.append((place, each))
+                self._growing.append((place, *_grown(size), alignment))
 
     def at(self, steps: int) -> list[int]:
         """The sizes with so many steps of cells."""
-        sizes = self._rest.copy()
-        for place, each in self._growing:
-            sizes[place] += each * steps
+        sizes = self._without_cells.copy()
+        for place, each, rest, alignment in self._growing:
+            sizes[place] = pad(each * steps + rest, alignment)
         return sizes
 
 

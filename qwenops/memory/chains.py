@@ -20,6 +20,7 @@ from qwenops.memory.parts import Parts, cut_by_block, may_come_again
 from qwenops.memory.periods import Repeat, Shortened, shortened, whole
 from qwenops.memory.playing import Player, Step
 from qwenops.memory.replays import KEPT, Record, Recorded, Structure
+from qwenops.units import pad
 
 # how many blocks are kept behind a period, tried in this order; Metal looks far ahead for work to do beside other work
 _BEHIND: Final = (1, 8)
@@ -78,7 +79,7 @@ class Chains:
             places = tuple((r.at, r.period) for r in short.repeats)
             key = structure.skeleton(tuple(word[i] for i in short.kept), places)
             if key not in self._chains:
-                self._chains[key] = _Chain.begun(short, record)
+                self._chains[key] = _Chain.begun(short, structure.backends, record)
                 if len(self._chains) > KEPT:
                     self._chains.popitem(last=False)
             found = self._chains[key]
@@ -90,15 +91,16 @@ class Chains:
 class _Chain:
     """The parts of one skeleton. `repeats` are those that were left out of it."""
 
-    def __init__(self, repeats: Sequence[Repeat]) -> None:
+    def __init__(self, repeats: Sequence[Repeat], backends: Sequence[Backend]) -> None:
         self._repeats = repeats
+        self._backends = backends
         self._recordings: list[_Recording] = []
         self._sized: OrderedDict[int, _Sized] = OrderedDict()
 
     @classmethod
-    def begun(cls, short: Shortened, record: Record) -> _Chain | None:
+    def begun(cls, short: Shortened, backends: Sequence[Backend], record: Record) -> _Chain | None:
         """A chain with a first recording; None where its blocks are not alike."""
-        chain = cls(short.repeats)
+        chain = cls(short.repeats, backends)
         try:
             chain.learn(record, short.kept)
         except _NotAlikeError:
@@ -116,7 +118,7 @@ class _Chain:
         parts = cut_by_block(tape, blocks)
         if not all(may_come_again(parts, tape, repeat) for repeat in self._repeats):
             raise _NotAlikeError
-        self._recordings.append(_Recording(recorded, parts))
+        self._recordings.append(_Recording(recorded, parts, self._backends))
         return self._recordings[-1]
 
     def sized(self, steps: int, record: Record, blocks: Sequence[int]) -> _Sized:
@@ -131,13 +133,15 @@ class _Chain:
 
 
 class _Recording:
-    """A recorded graph, cut into parts, with the sizes of what each of them takes."""
+    """A recorded graph, cut into parts, with the aligned sizes of what each of them takes."""
 
-    def __init__(self, recorded: Recorded, parts: Parts) -> None:
+    def __init__(self, recorded: Recorded, parts: Parts, backends: Sequence[Backend]) -> None:
         self.parts = parts
         self.holds_at = recorded.holds_at
         (tape,) = recorded.tapes
-        self._sizes = [Sizes(tape.sizes[first:end]) for first, end in pairwise(parts.own)]
+        self._backends = backends
+        alignments = [backends[b].alignment for b in tape.backends]
+        self._sizes = [Sizes(tape.sizes[first:end], alignments[first:end]) for first, end in pairwise(parts.own)]
         self._copies: dict[Hashable, list[tuple[int, int]]] = {}
 
     def sizes(self, part: int, steps: int, key: Hashable, structure: Structure, block: int) -> list[int]:
@@ -154,7 +158,8 @@ class _Recording:
     def _copy_sizes(self, structure: Structure, part: int, block: int) -> Iterator[tuple[int, int]]:
         for place, ahead, name in self.parts.copies[part]:
             full = name if ahead is None else f"blk.{block + ahead}.{name}"
-            yield place, structure.copy_bytes(full, self.parts.parts[part].backends[place])
+            backend = self.parts.parts[part].backends[place]
+            yield place, pad(structure.copy_bytes(full, backend), self._backends[backend].alignment)
 
 
 class _Sized:

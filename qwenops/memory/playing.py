@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwenops.memory.allocator import Heap
+from qwenops.memory.allocator import Heap, OneChunk, OutgrownError
 from qwenops.memory.backends import Backend
 from qwenops.memory.parts import Part
 
 _KEPT = 8192  # states and steps; one has a few KiB
 
-Address = tuple[int, int, int, int]  # backend, chunk, offset, bytes
+Address = tuple[int, tuple[int, int], int]  # backend, chunk and offset, bytes
 Chunks = tuple[tuple[int, ...], ...]  # of a heap, as Heap.snapshot gives them
 
 
 class Step:
-    """A part with the sizes of its own places."""
+    """A part with the aligned sizes of its own places."""
 
     __slots__ = ("part", "sizes")
 
@@ -43,16 +43,17 @@ class Player:
     """Plays steps on the heaps of some backends."""
 
     def __init__(self, backends: Sequence[Backend]) -> None:
-        self._backends = tuple(backends)
+        self._alignments = [b.alignment for b in backends]
+        self._limits = [b.max_buffer_bytes for b in backends]
         self._forget()
 
     def _forget(self) -> None:
         self._steps: dict[tuple[Part, tuple[int, ...]], Step] = {}
         self._states: dict[tuple[tuple[Chunks, ...], tuple[Address, ...]], _State] = {}
-        self._begin = self._state(((),) * len(self._backends), ())
+        self._begin = self._state(((),) * len(self._limits), ())
 
     def step(self, part: Part, sizes: tuple[int, ...]) -> Step:
-        """The one step of a part with these sizes."""
+        """The one step of a part with these aligned sizes."""
         key = (part, sizes)
         found = self._steps.get(key)
         if found is None:
@@ -79,26 +80,28 @@ class Player:
         return found
 
     def _played(self, state: _State, step: Step) -> _State:
-        heaps = [
-            Heap(b.alignment, b.max_buffer_bytes, chunks) for b, chunks in zip(self._backends, state.heaps, strict=True)
-        ]
+        try:
+            return self._moved(state, step, [OneChunk(b, c) for b, c in zip(self._limits, state.heaps, strict=True)])
+        except OutgrownError:
+            whole = zip(self._alignments, self._limits, state.heaps, strict=True)
+            return self._moved(state, step, [Heap(*each) for each in whole])
+
+    def _moved(self, state: _State, step: Step, heaps: Sequence[Heap | OneChunk]) -> _State:
         part, sizes = step.part, step.sizes
         first, backends, cut = part.alive, part.backends, dict(part.cut)
-        address = list(state.alive)
+        alive = list(state.alive)
         for move in part.moves:
             if move < 0:
-                backend, chunk, offset, size = address[~move]
-                heaps[backend].give_back((chunk, offset), size)
+                backend, address, size = alive[~move]
+                heaps[backend].give_back(address, size)
                 continue
             size = sizes[move - first]
             if move not in cut:
                 backend = backends[move - first]
-                chunk, offset = heaps[backend].take(size)
+                address = heaps[backend].take(size)
             else:
-                backend, chunk, offset, had = address[cut[move]]
-                heap = heaps[backend]
-                needs = heap.padded(size)
-                if heap.padded(had) > needs:
-                    heap.give_back((chunk, offset + needs), heap.padded(had) - needs)
-            address.append((backend, chunk, offset, size))
-        return self._state(tuple(heap.snapshot() for heap in heaps), tuple(address[i] for i in part.left))
+                backend, address, had = alive[cut[move]]
+                if had > size:
+                    heaps[backend].give_back((address[0], address[1] + size), had - size)
+            alive.append((backend, address, size))
+        return self._state(tuple(heap.snapshot() for heap in heaps), tuple(alive[i] for i in part.left))

@@ -141,7 +141,7 @@ class Replays:
 
 
 def _sizes(tape: Tape, structure: Structure, steps: int) -> list[int]:
-    sizes = Sizes(tape.sizes).at(steps)
+    sizes = Sizes(tape.sizes, [structure.backends[b].alignment for b in tape.backends]).at(steps)
     for place, name in tape.copied.items():
         sizes[place] = structure.copy_bytes(name, tape.backends[place])
     return sizes

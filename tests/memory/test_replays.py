@@ -180,7 +180,7 @@ def test_a_graph_for_any_cells_has_the_sizes_of_every_one(
     asked = Scheduler(backends).tape(build(shape, layout, batch))
     of_any = Scheduler(backends, steps=steps).tape(build(shape, layout, replace(batch, cells=ANY_CELLS)))
     assert asked.moves == of_any.moves
-    assert asked.sizes == Sizes(of_any.sizes).at(steps)
+    assert asked.sizes == Sizes(of_any.sizes, [1] * len(of_any.sizes)).at(steps)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_graph_for_any_cells_has_the_sizes_of_every_one(
 def test_how_many_steps_of_cells_a_limit_leaves_room_for(each: int, rest: int, limit: int, steps: int) -> None:
     size = each * (ANY_CELLS // CELL_PADDING) + rest
     assert steps_within(size, limit) == steps
-    sizes = Sizes([size])
+    sizes = Sizes([size], [1])
     assert sizes.at(max(steps, 0))[0] <= max(limit, rest)
     assert sizes.at(steps + 1)[0] > limit
 
