@@ -6,6 +6,7 @@ sequence, as llama-server makes it when it is given a number of slots, or one fo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -59,19 +60,15 @@ def kv_bytes(
 ) -> tuple[int, ...]:
     """Cache bytes by backend, of all blocks or of those named; a block's cache lies where the block does."""
     sums = [0] * len(backends)
-    stored: dict[tuple[int, int, int, int], int] = {}
-    for type_, width, cells, backend in _cache_tensors(shape, settings, placement, blocks):
-        key = (type_, width, cells, backend)
-        if key not in stored:
-            t = tf.leaf(type_, width, cells, streams(settings))
-            stored[key] = pad(backends[backend].allocation_bytes(t), backends[backend].alignment)
-        sums[backend] += stored[key]
+    for (type_, width, cells, backend), times in _cache_tensors(shape, settings, placement, blocks).items():
+        t = tf.leaf(type_, width, cells, streams(settings))
+        sums[backend] += times * pad(backends[backend].allocation_bytes(t), backends[backend].alignment)
     return tuple(sums)
 
 
 def largest_cache_tensor_bytes(shape: Shape, settings: LoadSettings, placement: Placement, backend: int) -> int:
     """Bytes of the largest single cache tensor on a backend: K or V of one block for all sequences."""
-    kinds = {t[:3] for t in _cache_tensors(shape, settings, placement) if t[3] == backend}
+    kinds = {tensor[:3] for tensor in _cache_tensors(shape, settings, placement) if tensor[3] == backend}
     return max((tf.leaf(*kind, streams(settings)).size for kind in kinds), default=0)
 
 
@@ -83,21 +80,28 @@ def cache_owners(shape: Shape) -> tuple[int, ...]:
 
 def _cache_tensors(
     shape: Shape, settings: LoadSettings, placement: Placement, blocks: Sequence[int] | None = None
-) -> Iterator[tuple[int, int, int, int]]:
-    """Type, width, cells and backend of every tensor of the cache, or of that of some blocks."""
+) -> dict[tuple[int, int, int, int], int]:
+    """How many tensors the cache, or that of some blocks, has of each type, width, number of cells and backend."""
     type_k, type_v = kv_type_number(settings.kv_type_k), kv_type_number(settings.kv_type_v)
     widest = max((shape.v_width(i) for i in range(shape.layers)), default=0) if settings.flash_attn == "off" else 0
     whole, window = cells_per_stream(settings), window_cells(shape, settings)
-    for layer in cache_owners(shape) if blocks is None else blocks:
-        cells, backend = window if shape.sliding[layer] else whole, placement.backends[layer]
-        k_width, v_width = shape.k_width(layer), widest or shape.v_width(layer)
-        if k_width:
-            yield type_k, k_width, cells, backend
-        if v_width:
-            yield type_v, v_width, cells, backend
+    found: Counter[tuple[int, int, int, int]] = Counter()
+    rows, where = _rows(shape), placement.backends
+    owners = cache_owners(shape) if blocks is None else blocks
+    for ((sliding, k_width, v_width), backend), times in Counter((rows[i], where[i]) for i in owners).items():
+        cells = window if sliding else whole
+        found[type_k, k_width, cells, backend] += times
+        found[type_v, widest or v_width, cells, backend] += times
     if widest and blocks is None and not any(shape.recurrent):
         # values on their side are as wide as the widest block's, in a block without heads as well
-        yield from ((type_v, widest, whole, placement.backends[i]) for i in _without_heads(shape))
+        found.update((type_v, widest, whole, where[i]) for i in _without_heads(shape))
+    return {tensor: times for tensor, times in found.items() if tensor[1]}
+
+
+@lru_cache(maxsize=64)
+def _rows(shape: Shape) -> tuple[tuple[bool, int, int], ...]:
+    """Of each block whether it sees only a window, and the widths of its cached key and value."""
+    return tuple((shape.sliding[i], shape.k_width(i), shape.v_width(i)) for i in range(shape.layers))
 
 
 def _without_heads(shape: Shape) -> Iterator[int]:

@@ -19,13 +19,23 @@ Chunks = tuple[tuple[int, ...], ...]  # of a heap, as Heap.snapshot gives them
 
 
 class Step:
-    """A part with the aligned sizes of its own places."""
+    """A part with the aligned sizes of its own places.
 
-    __slots__ = ("part", "sizes")
+    `moves` are those of the part; beside a number that is taken are its size, its backend, and the number of the place
+    that it was before (-1 for none).
+    """
 
-    def __init__(self, part: Part, sizes: tuple[int, ...]) -> None:
-        self.part = part
-        self.sizes = sizes
+    __slots__ = ("left", "moves")
+
+    def __init__(self, part: Part, sizes: Sequence[int]) -> None:
+        before, first = dict(part.cut), part.alive
+        self.left = part.left
+        self.moves = [
+            (move, 0, 0, -1)
+            if move < 0
+            else (move, sizes[move - first], part.backends[move - first], before.get(move, -1))
+            for move in part.moves
+        ]
 
 
 class _State:
@@ -87,21 +97,18 @@ class Player:
             return self._moved(state, step, [Heap(*each) for each in whole])
 
     def _moved(self, state: _State, step: Step, heaps: Sequence[Heap | OneChunk]) -> _State:
-        part, sizes = step.part, step.sizes
-        first, backends, cut = part.alive, part.backends, dict(part.cut)
+        takes, gives = [heap.take for heap in heaps], [heap.give_back for heap in heaps]
         alive = list(state.alive)
-        for move in part.moves:
+        found = alive.append
+        for move, size, backend, before in step.moves:
             if move < 0:
                 backend, address, size = alive[~move]
-                heaps[backend].give_back(address, size)
-                continue
-            size = sizes[move - first]
-            if move not in cut:
-                backend = backends[move - first]
-                address = heaps[backend].take(size)
+                gives[backend](address, size)
+            elif before < 0:
+                found((backend, takes[backend](size), size))
             else:
-                backend, address, had = alive[cut[move]]
+                backend, address, had = alive[before]
                 if had > size:
-                    heaps[backend].give_back((address[0], address[1] + size), had - size)
-            alive.append((backend, address, size))
-        return self._state(tuple(heap.snapshot() for heap in heaps), tuple(alive[i] for i in part.left))
+                    gives[backend]((address[0], address[1] + size), had - size)
+                found((backend, address, size))
+        return self._state(tuple([heap.snapshot() for heap in heaps]), tuple([alive[i] for i in step.left]))

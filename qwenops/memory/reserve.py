@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from qwenops.errors import BadInput
 from qwenops.machine.types import Device, Host
+from qwenops.memory.remember import ByIdentity
 from qwenops.memory.types import DeviceNeed, LoadSettings
 from qwenops.model.types import Model
 from qwenops.runtime.facts import ModelFacts, RunOptions, model_facts
@@ -16,6 +17,10 @@ INLINE_PREFIXES = ("v.", "mm.", "a.")
 
 def facts_of(model: Model) -> ModelFacts:
     """The model as Ollama's rules see it: plain tensor bytes for the projector, file bytes for the model."""
+    return _facts_of(model)
+
+
+def _read(model: Model) -> ModelFacts:
     inline = sum(t.size_bytes for t in model.header.tensors if t.name.startswith(INLINE_PREFIXES))
     return model_facts(
         str(model.path),
@@ -26,6 +31,9 @@ def facts_of(model: Model) -> ModelFacts:
         inline_vision_bytes=inline,
         has_mtp_tensors=any(".nextn." in t.name for t in model.header.tensors),
     )
+
+
+_facts_of = ByIdentity(_read)  # a search asks for every setting
 
 
 def devices_in_use(
