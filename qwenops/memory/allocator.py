@@ -11,7 +11,6 @@ other sizes.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -206,7 +205,8 @@ class OneChunk:
         elif end > self.end:
             raise OutgrownError
         else:
-            gap = bisect_left(offsets, offset)
+            # what has no bytes can lie inside of a gap, and be passed by its start: no order to rely on
+            gap = next((i for i, start in enumerate(offsets) if start >= offset), len(offsets))
             offsets.insert(gap, offset)
             rooms.insert(gap, size)
 

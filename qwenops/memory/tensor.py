@@ -143,13 +143,14 @@ def row_bytes(type_: int, n: int) -> int:
 
 def byte_size(type_: int, ne: Shape, nb: Shape) -> int:
     """Bytes from the first number to the last, gaps included."""
-    if min(ne) <= 0:
+    n0, n1, n2, n3 = ne
+    if n0 <= 0 or n1 <= 0 or n2 <= 0 or n3 <= 0:
         return 0
-    outer = (ne[1] - 1) * nb[1] + (ne[2] - 1) * nb[2] + (ne[3] - 1) * nb[3]
+    outer = (n1 - 1) * nb[1] + (n2 - 1) * nb[2] + (n3 - 1) * nb[3]
     block = BLOCK[type_]
     if block == 1:
-        return TYPE_BYTES[type_] + (ne[0] - 1) * nb[0] + outer
-    return ne[0] * nb[0] // block + outer
+        return TYPE_BYTES[type_] + (n0 - 1) * nb[0] + outer
+    return n0 * nb[0] // block + outer
 
 
 # --- leaves -----------------------------------------------------------------------------------------------------------
@@ -402,7 +403,12 @@ class Graph:
         if not t.listed:
             t.listed = True
             for s in t.src:
-                if not s.listed:
+                if s.listed:
+                    continue
+                if s.op == "NONE":
+                    s.listed = True
+                    self.leaves.append(s)
+                else:
                     self.expand(s)
             (self.leaves if t.op == "NONE" else self.nodes).append(t)
         return t
