@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwenops.memory.allocator import Heap, OneChunk, OutgrownError
 from qwenops.memory.backends import Backend
+from qwenops.memory.heap import Heap, OneChunk, OutgrownError
 from qwenops.memory.parts import Part
 
 _KEPT = 8192  # states and steps; one has a few KiB

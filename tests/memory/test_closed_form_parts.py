@@ -11,9 +11,9 @@ import pytest
 
 from qwenops.machine.types import Device, Kind
 from qwenops.memory import tensor as tf
-from qwenops.memory.allocator import Heap
 from qwenops.memory.backends import Backend, backend_of
 from qwenops.memory.closed_form import closed_form
+from qwenops.memory.heap import Heap
 from qwenops.memory.kv import cells_per_stream, layer_cells, micro_batch
 from qwenops.memory.overhead import overhead_bytes
 from qwenops.memory.placement import place

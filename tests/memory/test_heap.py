@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from qwenops.memory.allocator import Heap, OneChunk, OutgrownError
+from qwenops.memory.heap import Heap, OneChunk, OutgrownError
 
 WALKS = 1500  # one in a hundred and fifty comes to places without bytes that lie inside of a gap
 
@@ -47,11 +47,16 @@ def test_one_chunk_goes_on_from_a_snapshot() -> None:
     assert [one.take(size) for size in (32, 48, 64)] == [heap.take(size) for size in (32, 48, 64)]
 
 
-def test_one_chunk_says_when_it_is_outgrown() -> None:
-    heap = Heap(16, 64)
-    for _ in range(2):
-        heap.take(48)
+@pytest.mark.parametrize(
+    "sizes",
+    [(48, 48), (80,), (64,)],
+    ids=["a second chunk", "a chunk as large as its only place", "a chunk that is full"],
+)
+def test_one_chunk_says_when_it_is_outgrown(sizes: tuple[int, ...]) -> None:
+    heap, one = Heap(16, 64), OneChunk(64)
+    with pytest.raises(OutgrownError):
+        for size in sizes:
+            heap.take(size)
+            one.take(size)
     with pytest.raises(OutgrownError):
         OneChunk(64, heap.snapshot())
-    with pytest.raises(OutgrownError):
-        OneChunk(64).take(80)
