@@ -53,10 +53,11 @@ def test_one_chunk_goes_on_from_a_snapshot() -> None:
     ids=["a second chunk", "a chunk as large as its only place", "a chunk that is full"],
 )
 def test_one_chunk_says_when_it_is_outgrown(sizes: tuple[int, ...]) -> None:
+    *before, last = sizes
     heap, one = Heap(16, 64), OneChunk(64)
+    assert [one.take(size) for size in before] == [heap.take(size) for size in before]
+    heap.take(last)
     with pytest.raises(OutgrownError):
-        for size in sizes:
-            heap.take(size)
-            one.take(size)
+        one.take(last)
     with pytest.raises(OutgrownError):
         OneChunk(64, heap.snapshot())
