@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# llama-cpp-python is taken as the wheel that the parts hold, and never compiled here unasked.
+# llama-cpp-python and stable-diffusion-cpp-python are taken as wheels that the parts hold, never compiled here unasked.
 library: $(VENV)/.ready
 	@wheels="$$($(BIN)/python -m scripts.parts folder)/wheels"; \
 	if ls "$$wheels"/llama_cpp_python-*.whl >/dev/null 2>&1; then \
@@ -27,6 +27,12 @@ library: $(VENV)/.ready
 			--only-binary llama-cpp-python --editable '.[dev,bench]'; \
 	else \
 		echo "venv: no llama-cpp-python yet, so no benchmarks (make parts compiles it)"; \
+	fi; \
+	if ls "$$wheels"/stable_diffusion_cpp_python-*.whl >/dev/null 2>&1; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --find-links "$$wheels" \
+			--only-binary stable-diffusion-cpp-python --editable '.[image]'; \
+	else \
+		echo "venv: no stable-diffusion-cpp-python yet, so no pictures (make parts compiles it)"; \
 	fi
 
 venv: library ## the virtual environment, with llama-cpp-python where it was built

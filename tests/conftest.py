@@ -1,6 +1,6 @@
 """Real parts as fixtures, and an own folder for qwenops' files in every test.
 
-A test marked server, vulkan, library, go or browser is skipped by name where that part is missing; with
+A test marked server, vulkan, library, painter, go or browser is skipped by name where that part is missing; with
 CI=true it fails instead, so that nothing is silently left out.
 """
 
@@ -23,7 +23,7 @@ from tests.support.tiny import TinyModel
 # A run that was put into the background ignores Ctrl-C, and its children would; the tests of Ctrl-C need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PART_MARKERS = ("server", "vulkan", "library", "go", "browser")
+PART_MARKERS = ("server", "vulkan", "library", "painter", "go", "browser")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qwenops.cli import image_plan, image_prompt, image_settings, image_text
+from qwenops.cli import image_plan, image_prompt, image_run, image_settings, image_text
 
 
 @click.group("image")
@@ -13,6 +13,7 @@ def command() -> None:
 
     \b
         qwenops image plan qwen-image-2512 --gpu "RTX 3060 12GB"
+        qwenops image run 2512 --diffusion qwen-image-2512-Q4_K_M.gguf -p 'A cafe. The sign reads "OPEN".'
         qwenops image settings qwen-image-2512 --size 16:9
         qwenops image compare
         qwenops image prompt check 'A cafe. The sign above the door reads "OPEN".'
@@ -20,6 +21,7 @@ def command() -> None:
 
 
 command.add_command(image_plan.plan)
+command.add_command(image_run.run)
 command.add_command(image_settings.settings)
 command.add_command(image_settings.compare)
 command.add_command(image_prompt.prompt)

@@ -183,7 +183,7 @@ def read_part(role: Role, path: Path) -> Part:
         return part_of(
             role, path.name, header.file_bytes, {t.name: (t.shape, t.type) for t in header.tensors}, path=path
         )
-    return part_of(role, path.name, path.stat().st_size, _safetensors(path), path=path)
+    return part_of(role, path.name, path.stat().st_size, safetensors_table(path), path=path)
 
 
 def part_of(
@@ -262,7 +262,7 @@ def _a(what: str) -> str:
     return what if what.startswith("no ") else f"a {what}"
 
 
-def _safetensors(path: Path) -> dict[str, tuple[tuple[int, ...], int]]:
+def safetensors_table(path: Path) -> dict[str, tuple[tuple[int, ...], int]]:
     """The tensor table of a safetensors file: its length in eight bytes, then JSON."""
     try:
         with path.open("rb") as file:

@@ -156,6 +156,11 @@ def make_judges(workshop: Workshop) -> None:
         _check_it_runs([workshop.layout.judge(tool), "--help"])
 
 
+def make_painter(workshop: Workshop) -> None:
+    """stable-diffusion-cpp-python as a wheel, for the CPU."""
+    _built_wheel(workshop, versions.PAINTER, {})
+
+
 def make_tiny(workshop: Workshop) -> None:
     """The small random vision-language models."""
     if any(importlib.util.find_spec(module) is None for module in ("gguf", "numpy")):
@@ -372,6 +377,17 @@ PARTS = {
             make_judges,
             lambda layout: [layout.judge(tool) for tool in JUDGES],
             needs=("library",),
+            native=True,
+        ),
+        Part(
+            "painter",
+            "stable-diffusion-cpp-python as a wheel, compiled",
+            "2 to 3 min on 2 cores",
+            _named(versions.PAINTER),
+            make_painter,
+            lambda layout: (
+                sorted(layout.wheels.glob("stable_diffusion_cpp_python-*.whl"))[:1] or [layout.wheels / "none"]
+            ),
             native=True,
         ),
         Part(

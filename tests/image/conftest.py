@@ -42,3 +42,13 @@ def image_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         "vae": write_gguf(folder / "vae.gguf", {"general.architecture": "wan"}, flat),
     }
+
+
+@pytest.fixture(scope="session")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a whole random model that stable-diffusion.cpp runs: 755 MiB, made once."""
+    from scripts.make_tiny_image import make
+
+    folder = tmp_path_factory.mktemp("painter")
+    make(folder)
+    return folder

@@ -35,6 +35,7 @@ def missing(marker: str) -> str | None:
         "server": _no_server,
         "vulkan": _no_vulkan,
         "library": _no_library,
+        "painter": _no_painter,
         "go": _no_go,
         "browser": _no_browser,
     }[marker]
@@ -71,6 +72,13 @@ def _no_vulkan() -> str | None:
 def _no_library() -> str | None:
     if importlib.util.find_spec("llama_cpp") is None:
         return f"llama-cpp-python is not installed in {sys.prefix} (pip install 'qwenops[bench]')"
+    return None
+
+
+@cache
+def _no_painter() -> str | None:
+    if importlib.util.find_spec("stable_diffusion_cpp") is None:
+        return f"stable-diffusion-cpp-python is not installed in {sys.prefix} (pip install 'qwenops[image]')"
     return None
 
 
