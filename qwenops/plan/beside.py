@@ -26,6 +26,8 @@ WORTH: Final = 1.05
 """A task that is not done at least so much faster is no reason to take fewer bits."""
 
 _MORE_IS_BETTER: Final = ("vision",)
+_ALWAYS_SHOWN: Final = ("quality",)
+"""Any two quants diverge differently and a few chunks show it: there what is shown counts from the margin on."""
 _T = TypeVar("_T")
 
 
@@ -124,10 +126,10 @@ def _verdict(found: Interval, measure: str) -> Verdict:
     loss = (found.low, found.high) if kind not in _MORE_IS_BETTER else (-found.high, -found.low)
     if loss[1] < 0:
         return "better"
+    if loss[0] > 0 and (kind not in _ALWAYS_SHOWN or loss[1] > MARGINS[kind]):
+        return "worse"
     if loss[1] <= MARGINS[kind]:
         return "no worse"
-    if loss[0] > 0:
-        return "worse"
     return "not shown"
 
 

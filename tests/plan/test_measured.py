@@ -78,6 +78,11 @@ CASES: dict[str, tuple[Callable[[], list[Outcome]], str, list[str]]] = {
         "ocr",
         Q4_FIRST,
     ),
+    "reads worse by little, and that is shown": (
+        lambda: [*fast(), reading(Q8, CLEAN), reading(Q4, [cer + 0.003 for cer in CLEAN])],
+        "ocr",
+        BITS,
+    ),
     "reads worse": (lambda: [*fast(), reading(Q8, CLEAN), reading(Q4, BLURRED)], "ocr", BITS),
     "may read much worse, too few pages to say": (
         lambda: [*fast(), reading(Q8, CLEAN), reading(Q4, WILD)],
@@ -254,10 +259,10 @@ def test_rows_of_other_files_say_nothing() -> None:
 
 
 def test_small_losses_do_not_add_up_to_one_that_is_noticed() -> None:
-    step = 0.8 * MARGINS["reading"]
-    rows = [reading(m, [cer + n * step for cer in CLEAN]) for n, m in enumerate((Q8, Q6, Q4))]
+    step = 0.8 * MARGINS["quality"]
+    rows = [row for n, m in enumerate((Q8, Q6, Q4)) for row in quality(m, 0.0001 + n * step)]
     speeds = [row for n, m in enumerate((Q8, Q6, Q4)) for row in speed(m, CARD, tg=40 * 1.5**n)]
-    assert order(made([*rows, *speeds])) == ["Q6_K", "Q8_0", "Q4_K_M"]
+    assert order(made([*rows, *speeds], "chat")) == ["Q6_K", "Q8_0", "Q4_K_M"]
 
 
 def test_a_variant_that_would_not_have_been_searched_is_found_by_what_was_measured() -> None:
