@@ -32,6 +32,8 @@ _LENGTH_BYTES = 8
 _MOST = MOST_BYTES - _LENGTH_BYTES
 _TELLING_BYTES = 32
 _MOST_DIMENSIONS = 16
+_MOST_TENSORS = 300_000
+"""Twice what a mixture of 235 billion parameters has in one file. What JSON makes of more would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,9 @@ def _parsed(raw: bytes, shown: str) -> dict[str, Any]:
             raise ValueError("a name is there twice")
         return found
 
+    most = {b"{": _MOST_TENSORS, b"[": 2 * _MOST_TENSORS, b",": 8 * _MOST_TENSORS, b":": 4 * _MOST_TENSORS}
+    if any(raw.count(mark) > n for mark, n in most.items()):
+        raise BadInput(f"{shown} cannot be used: no model has more than {_MOST_TENSORS} tensors in a file")
     try:
         header = json.loads(raw, object_pairs_hook=once)
     except (ValueError, RecursionError) as e:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -220,6 +221,27 @@ def test_a_header_that_cannot_be_is_refused(tmp_path: Path, header: bytes) -> No
     with pytest.raises(BadInput) as caught:
         read_safetensors(file)
     assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    "much",
+    [
+        b'{"a":[' + b"[]," * 9_000_000 + b"[]]}",
+        b'{"a":[' + b"1," * 9_000_000 + b"1]}",
+        b'{"":{}' + b',"":{}' * 5_000_000 + b"}",
+    ],
+    ids=["lists", "numbers", "tables"],
+)
+def test_a_header_that_would_fill_the_memory_is_not_parsed(tmp_path: Path, much: bytes) -> None:
+    file = write_raw(tmp_path / "x.safetensors", much, 0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match="more than 300000 tensors"):
+            read_safetensors(file)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3.5 * len(much)
 
 
 @pytest.mark.parametrize("length", [0, 1, 1 << 25, 1 << 63, (1 << 64) - 1])
