@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write a model down as a lock file, from which another machine gets the same one."),
     "import": ("import_", "Make the model of a lock file: the same files under the same settings."),
     "gc": ("gc", "Take away what nobody needs any more: links, ghosts, old headers, half downloads."),
-    "bench": ("bench", "Measure what variants are worth: speed, and quality against a reference."),
+    "bench": ("bench", "Measure what variants are worth: speed, quality against a reference, what they read and see."),
     "image": ("image", "Plan and make pictures with Qwen-Image, with settings whose sources are known."),
     "report": ("report", "Show what was planned and measured, as text, Markdown or one page that opens offline."),
     "server": ("server", "Show, plan, write and check the settings that no Modelfile can say."),
