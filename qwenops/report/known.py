@@ -199,7 +199,7 @@ def memory_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         else:
             body.append((name, "all", mib(row["predicted_bytes"]), mib(row["measured_bytes"]), NONE))
     return Table(
-        "Memory in MiB, predicted before the load and measured in it",
+        f"Memory{whose(rows)} in MiB, predicted before the load and measured in it",
         ("load", "part", "predicted", "measured", "off"),
         tuple(body),
         left=2,
@@ -235,7 +235,7 @@ def speed_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         )
         where = " with ".join(one_line(word) for word in (device, engine) if word) or "this machine"
         header = ("variant", "test", "median", "95 % interval", "unit", "runs", "machine")
-        yield Table(f"Speed on {where}", header, body, left=2)
+        yield Table(f"Speed{whose(rows)} on {where}", header, body, left=2)
 
 
 def quality_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
@@ -244,7 +244,7 @@ def quality_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         body = tuple(
             (
                 one_line(r["label"]) + (" (reference)" if r["is_reference"] else ""),
-                gib(r["file_bytes"]) if r["file_bytes"] else NONE,
+                human(r["file_bytes"]) if r["file_bytes"] else NONE,
                 _beside(r["ppl"], r["ppl_error"], 3),
                 _beside(r["kld_mean"], r["kld_error"], 4),
                 NONE if r["kld_p99"] is None else f"{r['kld_p99']:.4f}",
@@ -254,8 +254,8 @@ def quality_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
             for r in group
         )
         first = group[0]
-        header = ("variant", "GiB", "perplexity", "KL divergence", "KLD 99 %", "same top token", "front")
-        yield Table(f"Quality over {first['chunks']} chunks of {first['ctx']} tokens", header, body)
+        header = ("variant", "size", "perplexity", "KL divergence", "KLD 99 %", "same top token", "front")
+        yield Table(f"Quality{whose(rows)} over {first['chunks']} chunks of {first['ctx']} tokens", header, body)
 
 
 def reading_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
@@ -279,7 +279,7 @@ def reading_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
             *("variant", "image tokens", "pages", "wrong characters", "wrong words", "exact"),
             *("empty", "loops", "s a page"),
         )
-        yield Table(f"Reading, {one_line(test)}", header, body)
+        yield Table(f"Reading{whose(rows)}, {one_line(test)}", header, body)
 
 
 def vision_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -294,7 +294,15 @@ def vision_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
         for r in rows
     )
-    return Table("Questions about made pictures", ("variant", "test", "right", "share", "mean IoU"), body, left=2)
+    return Table(
+        f"Questions about made pictures{whose(rows)}", ("variant", "test", "right", "share", "mean IoU"), body, left=2
+    )
+
+
+def whose(rows: Iterable[Mapping[str, Any]]) -> str:
+    """' of NAME' where all rows are of one model, whose name their labels leave out."""
+    names = {row["model"] for row in rows}
+    return f" of {one_line(names.pop(), 60)}" if len(names) == 1 else ""
 
 
 def grouped(
@@ -327,11 +335,6 @@ def percent(share: Mapping[str, Any] | None) -> str:
         return NONE
     value, low, high = (100 * share[key] for key in ("value", "low", "high"))
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
-
-
-def size(n_bytes: int | None) -> str:
-    """A size, or a dot."""
-    return NONE if n_bytes is None else human(n_bytes)
 
 
 def _beside(value: float | None, error: float | None, digits: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -120,7 +121,7 @@ def _joined(
         "made": {"at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "qwenops": __version__},
         "task": {"name": wanted.name, "title": wanted.title},
         "machine": _machine(machine, runtime),
-        "models": [_model(names, model) for model in explored],
+        "models": [_model(names.within(m.name for m in explored), model) for model in explored],
         "plans": plans,
         "explorer": _explorer(explored[:MOST_EXPLORED], names, gpus, kept, wanted, plans, on_model),
         "memory": memory_rows(names, loads, results),
@@ -211,13 +212,15 @@ def _plans(
     for model in models:
         groups.setdefault((model.name, model.architecture), []).append(model)
     plans, notes = [], []
-    for (name, _), variants_ in groups.items():
+    twice = Counter(name for name, _ in groups)
+    for (name, architecture), variants_ in groups.items():
         try:
             made = plan(variants_, task, place, asked, history=kept if asked else None)
         except (BadInput, PartMissing) as why:
             notes.append(f"no plan of {name}: {why.message}")
             continue
-        plans.append({"model": name, **_plan_entry(made, gpus[0] if gpus else None)})
+        said = f"{name} ({architecture})" if twice[name] > 1 else name
+        plans.append({"model": said, **_plan_entry(made, gpus[0] if gpus else None)})
         notes += made.notes
     return plans, tuple(dict.fromkeys(notes))
 
@@ -282,6 +285,7 @@ def _explorer(
             raise
         return None  # a server on another machine: its devices are not known
     learned = learn(kept, runtime)
+    names = names.within(model.name for model in models)
     start: dict[str, Any] = {
         "num_ctx": wanted.floor(sees=True, image_tokens=wanted.image_tokens),
         "kv_type": grounds[0].kv_type,

@@ -25,6 +25,7 @@ def speed_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, Any
         (row for row in results if row.kind == "speed" and row.samples),
         lambda row: (row.model, row.quant, row.test, row.engine, row.device, *_conditions(row)),
     )
+    names = names.within(row.model for row in newest)
     rows = [
         {**_shared(names, row), **_test(row), **_spread([float(s) for s in row.samples]), **_quiet(row)}
         for row in newest
@@ -90,6 +91,7 @@ def quality_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, A
         (row for row in results if row.kind == "quality" and isinstance(row.settings.get("figures"), Mapping)),
         lambda row: (row.model, row.quant, *_conditions(row), *_under(row)),
     )
+    names = names.within(row.model for row in newest)
     rows = []
     for row in newest:
         figures = row.settings["figures"]
@@ -147,6 +149,7 @@ def reading_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, A
             *(row.settings.get(key) for key in ("image_tokens", "temperature")),
         ),
     )
+    names = names.within(row.model for row in newest)
     return [{**_shared(names, row), "test": row.test, **_pages(row)} for row in newest]
 
 
@@ -207,6 +210,7 @@ def vision_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, An
         (row for row in results if row.kind == "vision" and row.samples),
         lambda row: (row.model, row.quant, row.test, row.engine, *_conditions(row)),
     )
+    names = names.within(row.model for row in newest)
     rows = []
     for row in newest:
         asked = [s for s in row.samples if isinstance(s, Mapping)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qwenops.report.plain import whole
 from qwenops.setup.report_names import Names
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ _NOT_COMPARED = ("encoder", "overhead")
 
 def memory_rows(names: Names, loads: Sequence[LoadRow], results: Sequence[ResultRow]) -> list[dict[str, Any]]:
     """A row a variant, settings and place: {label, where, num_ctx, kv_type, parts, compared, ...}, newest of each."""
+    names = names.within(
+        [*(names.of_load(load).name for load in loads), *(r.model for r in results if r.evidence.get("memory"))]
+    )
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for load in loads:
         for row in _of_load(names, load):
@@ -37,6 +41,7 @@ def _of_load(names: Names, load: LoadRow) -> Iterator[dict[str, Any]]:
         settings = planned["settings"]
         shared = {
             "label": names.label((named := names.of_load(load)).name, named.quant),
+            "model": whole(named.name),
             "source": "load",
             "test": None,
             "num_ctx": settings["num_ctx"],
@@ -89,6 +94,7 @@ def _of_bench(names: Names, result: ResultRow) -> Iterator[dict[str, Any]]:
         return
     shared = {
         "label": names.label(result.model, result.quant),
+        "model": whole(result.model),
         "source": "bench",
         "test": None,
         "num_ctx": result.settings.get("num_ctx"),

@@ -41,6 +41,10 @@ class Names:
         said = quant if self.one_name and quant else f"{name} {quant}".strip()
         return whole(said)
 
+    def within(self, names: Iterable[str]) -> Names:
+        """The same for rows of these models only: where they are of one, its name is left out of the labels."""
+        return replace(self, one_name=len(set(names)) == 1)
+
     def of_result(self, row: ResultRow) -> Named:
         """The variant that a result is of."""
         known = self.by_key.get(row.model_key)

@@ -21,7 +21,7 @@ from qwenops.report.html.svg import (
     stacked,
     xy,
 )
-from qwenops.report.known import PART_NAMES, figure, grouped, memory_settings, signed_mib
+from qwenops.report.known import PART_NAMES, figure, grouped, memory_settings
 from qwenops.report.plain import one_line
 from qwenops.units import GIB, human
 
@@ -58,7 +58,7 @@ def memory_chart(rows: Rows) -> Markup:
         off = ""
         if row["compared"]:
             difference = row["compared"]["measured_bytes"] - row["compared"]["predicted_bytes"]
-            off = "as predicted" if difference == 0 else f"{signed_mib(difference)} MiB"
+            off = "as predicted" if difference == 0 else f"{'+' if difference > 0 else '−'}{human(abs(difference))}"
         blocks.append(
             Markup(
                 '<div class="pair"><p class="head"><bdi>{n}</bdi> <span class="faint">{s}</span></p>'

@@ -202,7 +202,7 @@
     options(at("kv"), known.map((kv) => [kv, can(kv) ? kv : `${kv} (needs flash attention)`, !can(kv)]), at("kv").value || data.start.kv_type);
   }
 
-  options(at("model"), data.models.map((m, n) => [n, `${m.label}, ${human(m.file_bytes)}`]), data.start.model);
+  options(at("model"), data.models.map((m, n) => [n, m.label.length > 16 ? m.label : `${m.label}, ${human(m.file_bytes)}`]), data.start.model);
   options(at("card"), data.cards.map((c, n) => [n, c.name]), 0);
   at("card-row").hidden = data.cards.length < 2;
   at("images").value = data.start.images;

@@ -11,7 +11,7 @@ from typing import Any
 
 from qwenops.report.html import charts
 from qwenops.report.html.svg import difference, patterns
-from qwenops.report.known import PART_NAMES, figure, percent, sections
+from qwenops.report.known import PART_NAMES, figure, percent, sections, whose
 from qwenops.report.plain import one_line, plain
 from qwenops.units import human
 
@@ -36,6 +36,7 @@ def page(data: Mapping[str, Any]) -> str:
     environment.filters |= {"plain": plain, "line": one_line, "human": human}
     style, script = _packaged("style.css"), _packaged("explorer.js")
     marks = charts.Marks(data)
+    charted = ("memory", "speed", "quality", "reading", "vision")
     drawn = {
         "memory": [charts.memory_chart(data["memory"])] if data["memory"] else [],
         "speed": charts.speed_charts(data["speed"], marks),
@@ -56,6 +57,8 @@ def page(data: Mapping[str, Any]) -> str:
         misread=list(_misread(data)),
         findings=list(findings(data)),
         title=_title(data),
+        has_encoder=any(p["part"] == "encoder" for row in data["memory"] for p in row["parts"]),
+        whose={key: whose(data[key]) for key in charted},
     )
 
 
