@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qwenops import history
+from qwenops.bench.reading.cells import Cell, fill
 from qwenops.bench.reading.engines.library import LibraryReader
 from qwenops.bench.reading.engines.ollama import OllamaReader
 from qwenops.bench.reading.engines.template import one_turn
 from qwenops.bench.reading.engines.types import Failed, Reader
 from qwenops.bench.reading.made import made_pages
 from qwenops.bench.reading.types import Answer, Asking, Question
-from qwenops.errors import BadInput, CheckFailed
+from qwenops.errors import BadInput, CheckFailed, ServerDown
 from qwenops.model.read import read_model
 from qwenops.model.types import Model
 from qwenops.ollama.register import register
@@ -141,6 +144,11 @@ def test_ollama_sees_the_same_prompt_as_the_library(
     assert [row["status"] for row in told.data["results"]] == ["ok", "failed"]
     assert "nobody" in told.data["results"][1]["error"]
     assert told.data["results"][0]["answered"] == 2
+    dying = Cell(OllamaReader("eyes", runtime, model_of(tiny_qwen35)), Asking(most_tokens=8))
+    fill(dying, questions, lambda done, *_: server.stop() if done == 1 else None)
+    assert dying.stopped is not None
+    assert isinstance(dying.stopped, ServerDown)
+    assert len(dying.answers) == 1
 
 
 @pytest.mark.library
@@ -153,10 +161,9 @@ def test_the_matrix_goes_on_past_a_bad_variant_and_after_a_kill(
     asked = ["bench", "ocr", cut, tiny_qwen3vl.model, smollm, "--mmproj", tiny_qwen3vl.projector]
     asked += ["--image-tokens", 32, "--image-tokens", 64, "--pages", 5, "--most-tokens", 8, "--threads", 2, "--json"]
     command = [sys.executable, "-m", "qwenops", *map(str, asked)]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for_answers(3)
-    child.kill()
-    child.wait()
+    with started(command) as child:
+        _wait_for_answers(3)
+        child.kill()
     told = qwenops(*asked)
     assert told.code == 1, told.err
     rows = told.data["results"]
@@ -177,17 +184,35 @@ def test_the_matrix_goes_on_past_a_bad_variant_and_after_a_kill(
 
 
 @pytest.mark.library
-def test_ctrl_c_shows_what_is_finished(tiny_qwen3vl: TinyModel) -> None:
-    asked = ["bench", "ocr", tiny_qwen3vl.model, "--pages", 60, "--kind", "codes", "--image-tokens", 32, "--json"]
+def test_a_killed_child_fails_its_cell_and_the_next_one_goes_on(tiny_qwen3vl: TinyModel) -> None:
+    asked = ["bench", "ocr", tiny_qwen3vl.model, "--pages", 20, "--kind", "codes", "--most-tokens", 4, "--json"]
+    asked += ["--image-tokens", 32, "--image-tokens", 16]
     command = [sys.executable, "-m", "qwenops", *map(str, asked)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _wait_for_answers(2)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    with started(command) as run:
+        _wait_for_answers(1)
+        (worker,) = (c for c in psutil.Process(run.pid).children() if "qwenops.worker" in c.cmdline())
+        worker.kill()
+        out, err = run.communicate(timeout=300)
+    assert run.returncode == 1, err
+    first, second = json.loads(out)["results"]
+    assert (first["status"], second["status"]) == ("failed", "ok")
+    assert "SIGKILL" in first["error"]
+    assert "at codes-" in first["error"]
+    assert 1 <= first["answered"] < 20 == second["answered"]
+
+
+@pytest.mark.library
+def test_ctrl_c_shows_what_is_finished(tiny_qwen3vl: TinyModel) -> None:
+    asked = ["bench", "ocr", tiny_qwen3vl.model, "--pages", 30, "--kind", "codes", "--image-tokens", 32, "--json"]
+    command = [sys.executable, "-m", "qwenops", *map(str, asked)]
+    with started(command) as child:
+        _wait_for_answers(2)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=300)
     assert child.returncode == 130, err
     told = json.loads(out)
     assert told["results"][0]["status"] == "stopped"
-    assert 2 <= told["results"][0]["answered"] < 60
+    assert 2 <= told["results"][0]["answered"] < 30
     assert any("goes on" in note for note in told["notes"])
 
 
@@ -204,8 +229,18 @@ def test_a_template_renders_one_turn_and_says_where_it_cannot() -> None:
             one_turn(broken, "Read.", "<M>", 1)
 
 
+@contextlib.contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command under way, which does not outlive its test."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
 def _wait_for_answers(count: int) -> None:
-    folder, end = Path(os.environ["QWENOPS_HOME"]) / "cache/reading", time.monotonic() + 120
+    folder, end = Path(os.environ["QWENOPS_HOME"]) / "cache/reading", time.monotonic() + 300
     while sum(f.read_bytes().count(b"\n") for f in folder.glob("*.jsonl")) < count:
         assert time.monotonic() < end, f"no {count} answers in {folder}"
         time.sleep(0.02)
