@@ -47,7 +47,7 @@ def test_every_kind_goes_through_a_model_and_into_the_history(
     tiny_qwen3vl: TinyModel, tiny_qwen25vl: TinyModel
 ) -> None:
     asked = ("bench", "vision", tiny_qwen3vl.model, tiny_qwen25vl.model, "--image-tokens", 32, "--questions", 4)
-    told = qwenops(*asked, "--most-tokens", 8, "--json")
+    told = qwenops(*asked, "--threads", 1, "--most-tokens", 8, "--json")
     assert told.code == 0, told.err
     rows = told.data["results"]
     assert [list(row["kinds"]) for row in rows] == [["count", "relation", "difference", "ground"]] * 2
@@ -58,7 +58,7 @@ def test_every_kind_goes_through_a_model_and_into_the_history(
         found = kept.results(kind="vision")
     assert [row.test for row in found[:4]] == [f"vision {k}" for k in ("count", "relation", "difference", "ground")]
     assert found[3].samples[0]["iou"] == 0
-    shown = qwenops(*asked, "--most-tokens", 8)
+    shown = qwenops(*asked, "--threads", 1, "--most-tokens", 8)
     assert shown.code == 0
     assert "score the same on each of 4 questions" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 110
