@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _TOKENS = re.compile(r"(pp|tg)(\d+)(?: @ d(\d+))?")
 _EXAMPLES = 4
 _ALTOGETHER = 0.9
+_Z = 1.959964  # 95 % of a normal distribution lies within so many standard errors
 _EXAMPLE_CHARACTERS = 1000
 
 
@@ -117,23 +118,23 @@ def quality_rows(names: Names, results: Iterable[ResultRow]) -> list[dict[str, A
 
 
 def _with_front(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, marked where nothing under the same reference is both no larger and closer, or smaller and as close."""
-    found = []
-    for row in rows:
-        same = [r for r in rows if _placed(r) and (r["reference"], r["ctx"]) == (row["reference"], row["ctx"])]
-        beaten = any(
-            r["file_bytes"] <= row["file_bytes"]
-            and r["kld_mean"] <= row["kld_mean"]
-            and (r["file_bytes"], r["kld_mean"]) != (row["file_bytes"], row["kld_mean"])
-            for r in same
-            if _placed(row)
-        )
-        found.append({**row, "front": _placed(row) and not beaten})
-    return found
+    """The rows, with whether each stands on the front of size and closeness among those under the same reference."""
+    from qwenops.plan.front import Mark, front
+
+    found: dict[int, str] = {}
+    for at in {(row["reference"], row["ctx"]) for row in rows}:
+        same = [n for n, row in enumerate(rows) if (row["reference"], row["ctx"]) == at and _placed(row)]
+        points = []
+        for row in (rows[n] for n in same):
+            size, off = -float(row["file_bytes"]), row["kld_mean"] or 0.0
+            reach = _Z * (row["kld_error"] or 0.0)
+            points.append({"size": Mark(size, size, size), "close": Mark(-off, -off - reach, -off + reach)})
+        found |= {n: place.standing for n, place in zip(same, front(points), strict=True)}
+    return [{**row, "front": found.get(n) == "front"} for n, row in enumerate(rows)]
 
 
 def _placed(row: Mapping[str, Any]) -> bool:
-    return bool(row["file_bytes"]) and row["kld_mean"] is not None
+    return bool(row["file_bytes"]) and (row["kld_mean"] is not None or row["is_reference"])
 
 
 def _under(row: ResultRow) -> tuple[Any, ...]:

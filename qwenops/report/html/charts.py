@@ -210,7 +210,7 @@ def quality_charts(rows: Rows, marks: Marks) -> list[Markup]:
         chart = xy(name, "Quality against size", says, series, x, y, joined=False)
         ring = Markup(
             '<ul class="legend"><li><svg class="key" width="24" height="24" aria-hidden="true"><circle class="ring" '
-            'cx="12" cy="12" r="10"/></svg>on the front: nothing measured is both smaller and better</li></ul>'
+            'cx="12" cy="12" r="10"/></svg>on the front: nothing is shown to beat it in size and closeness</li></ul>'
         )
         drawn.append(_figure(said, chart, ring if any(r.get("front") for r in placed) else Markup("")))
     return drawn
