@@ -8,7 +8,6 @@ stays, so that others can be timed in between; each repetition then begins with 
 from __future__ import annotations
 
 import ctypes
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from qwenops import llama_library
-from qwenops.errors import BadInput, CheckFailed
+from qwenops.bench.page_cache import forget, read_through
+from qwenops.errors import BadInput
 
 Emit = Callable[..., None]
-_STILL_CACHED = 0.02
 _open: _Opened | None = None
 
 
@@ -62,15 +61,9 @@ def time_load(request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     lib = llama_library.load()
     files = request["files"]
     if request["cold"]:
-        kept = max(_drop_from_cache(file) for file in files)
-        if kept > _STILL_CACHED:
-            raise CheckFailed(
-                f"{kept:.0%} of {files[0]} stayed in the page cache: another process holds it mapped",
-                do="ollama stop MODEL, or end what else has the file open",
-            )
+        forget(files)
     else:
-        for file in files:
-            _read_through(file)
+        read_through(files)
     began = time.monotonic()
     model = _load(lib, files[0], request["settings"])
     ended = time.monotonic()
@@ -355,48 +348,3 @@ def _major_faults() -> int:
     except ImportError:
         return 0
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_majflt)
-
-
-def _drop_from_cache(path: str) -> float:
-    """Ask the kernel to let go of a file's pages (posix_fadvise); returns the share that stayed. Needs no rights."""
-    if not hasattr(os, "posix_fadvise"):
-        raise CheckFailed("this system cannot be asked to forget one file: a cold load is not measured here")
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        return _cached_share(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cached_share(descriptor: int) -> float:
-    """The share of a file's pages that lie in the page cache, by mincore."""
-    import mmap
-
-    length = os.fstat(descriptor).st_size
-    page = mmap.PAGESIZE
-    count = -(-length // page)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_longlong]
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
-    place = libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
-    if place in (None, ctypes.c_void_p(-1).value):
-        return 0.0
-    try:
-        pages = (ctypes.c_ubyte * count)()
-        if libc.mincore(place, length, pages) != 0:
-            return 0.0
-        return sum(p & 1 for p in bytes(pages)) / count
-    finally:
-        libc.munmap(place, length)
-
-
-def _read_through(path: str) -> None:
-    """Have a whole file in the page cache."""
-    buffer = bytearray(1 << 22)
-    with open(path, "rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass

@@ -13,8 +13,8 @@ from typing import Any
 
 from qwenops.bench.engines import Engine, Session
 from qwenops.bench.order import Clock, Effort, Mode, in_a_turn, is_precise, turns
-from qwenops.bench.statistics import compare_paired
-from qwenops.bench.types import Cell, SpeedTest, Timing, Variant
+from qwenops.bench.statistics import Comparison, compare_ratios, half_width
+from qwenops.bench.types import SECONDS, Cell, SpeedTest, Timing, Variant
 from qwenops.bench.watch import Held, Look, Seen, Watch
 from qwenops.errors import ChildDied, QwenopsError, ServerDown
 
@@ -199,11 +199,20 @@ class Matrix:
         return is_precise([cell.samples for cell in living], precision) and self._ratios_precise(precision)
 
     def _ratios_precise(self, precision: float) -> bool:
-        for one in paired(self):
-            found = one.comparison.interval
-            if found is None or (found.high - found.low) / 2 > precision * one.comparison.ratio:
-                return False
-        return True
+        return all(half_width(ratios) <= precision for _, _, _, ratios in self.ratios())
+
+    def ratios(self) -> list[tuple[int, int, SpeedTest, list[float]]]:
+        """(variant, base, test, ratios of their speeds by round): every variant beside the first that was measured."""
+        found = []
+        for t, test in enumerate(self.tests):
+            have = [v for v in range(len(self.variants)) if self.cells[v, t].rounds]
+            for v in have[1:]:
+                ours, base = self.cells[v, t].rounds, self.cells[have[0], t].rounds
+                shared = sorted(ours.keys() & base.keys())
+                pairs = [(base[r], ours[r]) if test.unit == SECONDS else (ours[r], base[r]) for r in shared]
+                if pairs:
+                    found.append((v, have[0], test, [a / b for a, b in pairs]))
+        return found
 
     def _turn(self, v: int, t: int, round_: int, rounds: int, timings: list[Timing]) -> Turn:
         known = len(self._took) >= sum(not cell.test.load for cell in self.cells.values() if cell.status == "ok")
@@ -242,25 +251,13 @@ class Pair:
     variant: int
     base: int
     test: SpeedTest
-    comparison: Any
+    comparison: Comparison
 
 
 def paired(matrix: Matrix) -> list[Pair]:
     """Every variant beside the first one, test by test, over the rounds that both finished."""
-    wanted = []
-    for t, test in enumerate(matrix.tests):
-        have = [v for v in range(len(matrix.variants)) if matrix.cells[v, t].rounds]
-        wanted += [(v, have[0], t, test) for v in have[1:]]
-    found = []
-    for v, base, t, test in wanted:
-        ours, theirs = matrix.cells[v, t].rounds, matrix.cells[base, t].rounds
-        shared = sorted(ours.keys() & theirs.keys())
-        mine, others = [ours[r] for r in shared], [theirs[r] for r in shared]
-        if test.unit == "s":
-            mine, others = [1 / value for value in mine], [1 / value for value in others]
-        if shared:
-            found.append(Pair(v, base, test, compare_paired(mine, others, comparisons=len(wanted))))
-    return found
+    found = matrix.ratios()
+    return [Pair(v, base, test, compare_ratios(ratios, comparisons=len(found))) for v, base, test, ratios in found]
 
 
 def _rise(before: Look, after: Look) -> dict[str, int]:

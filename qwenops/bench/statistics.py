@@ -22,6 +22,7 @@ RESAMPLES = 2000
 FEWEST = 5
 """Below so many values an interval of their median says nothing: it cannot reach LEVEL."""
 _BLOCKS_FROM = 10
+_ROUGHLY = 200
 NOISY_SHARE = 0.10
 """A spread above this share of the mean says that the machine was busy, not that the model is."""
 
@@ -89,26 +90,30 @@ def is_noisy(samples: Sequence[float]) -> bool:
     return len(samples) > 1 and statistics.stdev(samples) > NOISY_SHARE * statistics.fmean(samples)
 
 
-def median_interval(samples: Sequence[float], *, level: float = LEVEL) -> Interval | None:
+def median_interval(samples: Sequence[float], *, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval | None:
     """The bootstrap interval of the median; None for fewer than FEWEST samples."""
     if len(samples) < FEWEST:
         return None
-    return _percentiles(_medians(samples, random.Random(0)), level)
+    return _percentiles(_medians(samples, random.Random(0), resamples), level)
 
 
 def half_width(samples: Sequence[float], *, level: float = LEVEL) -> float:
-    """Half the interval as a share of the median; infinite where there is no interval."""
-    found = median_interval(samples, level=level)
+    """Half the interval as a share of the median, roughly, since it is asked for often; infinite without one."""
+    found = median_interval(samples, level=level, resamples=_ROUGHLY)
     middle = statistics.median(samples) if samples else 0.0
     return (found.high - found.low) / 2 / abs(middle) if found and middle else math.inf
 
 
 def compare_paired(ours: Sequence[float], base: Sequence[float], *, comparisons: int = 1) -> Comparison:
-    """Two variants whose speeds were taken side by side: the k-th of each belong to one round.
+    """Two variants whose speeds were taken side by side: the k-th of each belong to one round."""
+    return compare_ratios([a / b for a, b in zip(ours, base, strict=True)], comparisons=comparisons)
+
+
+def compare_ratios(ratios: Sequence[float], *, comparisons: int = 1) -> Comparison:
+    """The ratios of two variants' speeds, one a round.
 
     `comparisons` is how many the command makes, which share ERROR_RATE among them.
     """
-    ratios = [a / b for a, b in zip(ours, base, strict=True)]
     error = ERROR_RATE / max(comparisons, 1)
     found = median_interval(ratios, level=1 - error)
     middle = statistics.median(ratios) if ratios else math.nan
@@ -153,12 +158,12 @@ def fewest_rounds(comparisons: int = 1) -> int:
     return max(FEWEST, math.ceil(math.log2(2 * max(comparisons, 1) / ERROR_RATE)))
 
 
-def _medians(samples: Sequence[float], draw: random.Random) -> list[float]:
-    """Medians of RESAMPLES series drawn from the samples, in blocks where there are enough of them."""
+def _medians(samples: Sequence[float], draw: random.Random, resamples: int = RESAMPLES) -> list[float]:
+    """Medians of so many series drawn from the samples, in blocks where there are enough of them."""
     n = len(samples)
     block = math.ceil(n ** (1 / 3)) if n >= _BLOCKS_FROM else 1
     series = _blocks(samples, block, draw) if block > 1 else lambda: draw.choices(samples, k=n)
-    return [_median(series()) for _ in range(RESAMPLES)]
+    return [_median(series()) for _ in range(resamples)]
 
 
 def _blocks(samples: Sequence[float], block: int, draw: random.Random) -> Callable[[], list[float]]:

@@ -34,6 +34,7 @@ class Look:
     parent_cpu_s: float
     host: HostReading
     own: ProcessReading
+    own_known: bool
     devices: dict[str, Reading]
 
 
@@ -175,7 +176,9 @@ class Watch(AbstractContextManager["Watch"]):
         self._pids = pids
         with self._lock:
             devices = self._sample_now() if self.meters else {}
-        return Look(time.monotonic(), time.process_time(), read_host_meters(), read_processes(pids), devices)
+        return Look(
+            time.monotonic(), time.process_time(), read_host_meters(), read_processes(pids), bool(pids), devices
+        )
 
     def turn(self, seen: Seen, before: Look, after: Look, timings: Iterable[Timing], names: Sequence[str]) -> None:
         """Add to `seen` what happened between two looks, of which `timings` were timed on the devices `names`."""
@@ -185,7 +188,8 @@ class Watch(AbstractContextManager["Watch"]):
         ours = after.own.cpu_s - before.own.cpu_s + after.parent_cpu_s - before.parent_cpu_s
         seen.wall_s += wall
         seen.cores = psutil.cpu_count() or 1
-        seen.others_cpu_s += max(0.0, after.host.busy_s - before.host.busy_s - ours)
+        if after.own_known:  # else the model's own work would count as somebody else's
+            seen.others_cpu_s += max(0.0, after.host.busy_s - before.host.busy_s - ours)
         seen.steal_s += after.host.steal_s - before.host.steal_s
         seen.swapped_in_pages += after.host.swapped_in_pages - before.host.swapped_in_pages
         seen.throttle_events += after.host.throttle_events - before.host.throttle_events

@@ -11,7 +11,7 @@ from qwenops.bench.engines import Engine
 from qwenops.bench.engines.library import Library
 from qwenops.bench.order import Mode
 from qwenops.bench.types import SpeedSettings, SpeedTest, Variant
-from qwenops.errors import BadInput, QwenopsError
+from qwenops.errors import BadInput, PartMissing, QwenopsError
 from qwenops.machine.types import Machine
 from qwenops.memory.types import LoadSettings, Need
 from qwenops.model.types import Model
@@ -93,14 +93,21 @@ def models_of(texts: Sequence[str], *, offline: bool) -> tuple[list[Model], list
 
 def planned_need(variant: Variant, tests: Sequence[SpeedTest], engine: Engine, machine: Machine) -> Need | None:
     """What a variant needs under exactly the settings that it will be measured under."""
-    if engine.name != "llama-cpp-python" or variant.model is None:
+    if variant.model is None:
         return None
+    if engine.name == "ollama":
+        from qwenops.setup.registered import need_of_registered
+
+        return need_of_registered(variant.registered, engine.runtime, machine)[1]  # type: ignore[attr-defined]
     from qwenops.llama_library import backend_kinds
     from qwenops.memory import ladder
 
     settings, model = variant.settings, variant.model
+    library = engine.name == "llama-cpp-python"
     kinds = backend_kinds() or frozenset()
-    devices = tuple(d for d in machine.devices if d.kind in kinds) if settings.gpu_layers != 0 else ()
+    runtime = None if library else engine.runtime  # type: ignore[attr-defined]
+    usable = tuple(d for d in machine.devices if d.kind in kinds) if runtime is None else runtime.devices
+    devices = usable if settings.gpu_layers != 0 else ()
     pictures = [test for test in tests if test.image]
     if not pictures:
         model = replace(model, projector=None)
@@ -113,27 +120,73 @@ def planned_need(variant: Variant, tests: Sequence[SpeedTest], engine: Engine, m
         kv_type_v=settings.kv_type,
         flash_attn=settings.flash_attn,
         gpu_layers=layers,
-        outputs="library",
+        outputs="library" if library else "server",
     )
-    return ladder.need(model, asked, devices, host=machine.host)
+    return ladder.need(model, asked, devices, host=machine.host, runtime=runtime)
 
 
-def registered_of(names: Sequence[str]) -> tuple[Engine, list[tuple[Model | None, str]]]:
-    """Ollama as the engine, with its models by their registered names. Raises ServerDown, BadInput."""
-    raise BadInput("--engine ollama is not there yet", do="--engine llama-cpp-python")
+def ollama_engine(asked: SpeedAsked) -> Engine:
+    """Ollama's server as the engine, told only what the user set by hand. Raises ServerDown."""
+    from qwenops.bench.engines.ollama import Ollama
+    from qwenops.runtime.discover import discover, need_server
+
+    for name, values in (("--batch", asked.batch), ("--threads", asked.threads), ("--ubatch", asked.ubatch)):
+        if len(values) > 1:
+            raise BadInput(f"Ollama takes one {name} a run", do=f"qwenops bench speed --engine ollama {name} N, twice")
+    if asked.batch:
+        raise BadInput("Ollama has one batch for both sizes", do="--ubatch N (its num_batch)")
+    runtime = discover()
+    need_server(runtime)
+    options: dict[str, Any] = {}
+    if asked.ubatch:
+        options["num_batch"] = asked.ubatch[0]
+    if asked.threads:
+        options["num_thread"] = asked.threads[0]
+    if asked.gpu_layers is not None:
+        options["num_gpu"] = asked.gpu_layers
+    return Ollama(runtime, options)
+
+
+def registered_of(texts: Sequence[str], engine: Engine) -> list[tuple[Model | None, str]]:
+    """Models by their names in Ollama, with their files where those can be read. Raises BadInput for what is none."""
+    from qwenops.runtime.client import Client
+    from qwenops.runtime.names import checked_name, parse_name
+    from qwenops.setup.registered import registered_model
+
+    runtime = engine.runtime  # type: ignore[attr-defined]
+    listed = {parse_name(tag.name).folded for tag in Client(runtime.url).tags()}
+    found: list[tuple[Model | None, str]] = []
+    for text in texts:
+        name = text.removeprefix("ollama:")
+        if Path(text).is_file():
+            raise BadInput(
+                f"{text} is a file, and --engine ollama measures models by their names in Ollama",
+                do="qwenops register NAME -f Modelfile     (links the file, copies nothing)",
+            )
+        if checked_name(name).folded not in listed:
+            raise BadInput(f"Ollama has no model {name}", do="qwenops list")
+        one = registered_model(name, runtime)
+        found.append((one.model if one else None, name))
+    return found
 
 
 def server_engine() -> Engine:
     """Ollama's own llama-server as the engine. Raises PartMissing where it is not found."""
-    raise BadInput("--engine llama-server is not there yet", do="--engine llama-cpp-python")
+    from qwenops.bench.engines.llama_server import LlamaServer
+    from qwenops.runtime.discover import discover
+
+    runtime = discover()
+    if runtime.llama_server_path is None:
+        raise PartMissing("no llama-server was found beside Ollama on this machine", do="qwenops doctor")
+    return LlamaServer(runtime)
 
 
 def variants(asked: SpeedAsked) -> tuple[Engine, list[Variant], list[dict[str, Any]]]:
     """The engine, what it is to measure, and the files that could not be read, each with its reason."""
     settings = _settings(asked)
     if asked.engine == "ollama":
-        engine, found = registered_of(asked.models)
-        return engine, _labelled(found, settings), []
+        engine = ollama_engine(asked)
+        return engine, _labelled(registered_of(asked.models, engine), settings), []
     models, failed = models_of(asked.models, offline=asked.offline)
     engine = server_engine() if asked.engine == "llama-server" else Library()
     return engine, _labelled([(model, "") for model in models], settings), failed

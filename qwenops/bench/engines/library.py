@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qwenops.bench.engines import EngineName
@@ -22,9 +22,10 @@ _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
 
 @dataclass(frozen=True)
 class Library:
-    """The engine; `child` is the module whose functions run in the child."""
+    """The engine; `child` is the module whose functions run in the child, which gets `environment` beside ours."""
 
     child: str = CHILD
+    environment: Mapping[str, str] = field(default_factory=dict)
     limit_s: float = LIMIT_S
     name: EngineName = "llama-cpp-python"
     can_stay: bool = True
@@ -45,7 +46,7 @@ class Library:
             "tests": [{**asdict(test), "name": test.name} for test in tests],
             "settings": settings,
         }
-        worker = Worker(env=_ENVIRONMENT)
+        worker = Worker(env={**_ENVIRONMENT, **self.environment})
         try:
             opened = _ask(worker, f"{self.child}:open_model", request, self.limit_s)
         except BaseException:

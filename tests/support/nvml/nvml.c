@@ -8,6 +8,8 @@
  *   card or MIG device: name, uuid, bus (domain:bus:device in hexadecimal), total, reserved, used, memory_v1 and
  *   memory_v2 (errors), cc (major.minor), handle (error), mig (1 on, 0 off; absent: not supported), slots,
  *   processes_error, process (compute|graphics PID BYTES, BYTES "-" where the driver will not say),
+ *   power (milliwatts; with "energy = 1" the energy counter rises by it from the system's start), clock (MHz),
+ *   temperature (degrees), reasons (nvmlClocksEventReasons): what is absent is not supported,
  *   children (PID NAME BYTES: every child of process PID with that name holds BYTES more, as long as it lives)
  *
  * Functions can be left out at compile time by -DWITHOUT_<name>, to stand for an older driver.
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define NVML_SUCCESS 0
 #define NVML_ERROR_UNINITIALIZED 1
@@ -44,6 +47,8 @@ typedef struct unit {
     int memory_v1, memory_v2, handle, mig, processes_error;
     int cc_major, cc_minor;
     int process_count, part_count, slots;
+    long power, clock, temperature, reasons;
+    int energy;
     unsigned parent;
     char child[32];
     unsigned long long child_bytes;
@@ -61,6 +66,7 @@ static unit_t *new_unit(void) {
     unit_t *unit = calloc(1, sizeof *unit);
     unit->mig = -1;
     unit->cc_major = -1;
+    unit->power = unit->clock = unit->temperature = unit->reasons = -1;
     return unit;
 }
 
@@ -83,6 +89,11 @@ static void set_unit(unit_t *unit, const char *key, const char *value) {
     else if (!strcmp(key, "mig")) unit->mig = atoi(value);
     else if (!strcmp(key, "slots")) unit->slots = atoi(value);
     else if (!strcmp(key, "processes_error")) unit->processes_error = atoi(value);
+    else if (!strcmp(key, "power")) unit->power = atol(value);
+    else if (!strcmp(key, "energy")) unit->energy = atoi(value);
+    else if (!strcmp(key, "clock")) unit->clock = atol(value);
+    else if (!strcmp(key, "temperature")) unit->temperature = atol(value);
+    else if (!strcmp(key, "reasons")) unit->reasons = atol(value);
     else if (!strcmp(key, "cc")) sscanf(value, "%d.%d", &unit->cc_major, &unit->cc_minor);
     else if (!strcmp(key, "children")) sscanf(value, "%u %31s %llu", &unit->parent, unit->child, &unit->child_bytes);
     else if (!strcmp(key, "process") && unit->process_count < MAX_PROCESSES) {
@@ -337,3 +348,38 @@ int nvmlDeviceGetGraphicsRunningProcesses_v2(unit_t *unit, unsigned *count, proc
     return list_processes(unit, GRAPHICS, count, out);
 }
 #endif
+
+static int say(long known, unsigned *out) {
+    STARTED;
+    if (known < 0) return NVML_ERROR_NOT_SUPPORTED;
+    *out = (unsigned)known;
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetPowerUsage(unit_t *unit, unsigned *out) { return say(unit->power, out); }
+
+int nvmlDeviceGetClockInfo(unit_t *unit, unsigned kind, unsigned *out) {
+    (void)kind;
+    return say(unit->clock, out);
+}
+
+int nvmlDeviceGetTemperature(unit_t *unit, unsigned sensor, unsigned *out) {
+    (void)sensor;
+    return say(unit->temperature, out);
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(unit_t *unit, unsigned long long *out) {
+    struct timespec now;
+    STARTED;
+    if (!unit->energy || unit->power < 0) return NVML_ERROR_NOT_SUPPORTED;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    *out = (unsigned long long)((double)unit->power * ((double)now.tv_sec + (double)now.tv_nsec / 1e9));
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(unit_t *unit, unsigned long long *out) {
+    STARTED;
+    if (unit->reasons < 0) return NVML_ERROR_NOT_SUPPORTED;
+    *out = (unsigned long long)unit->reasons;
+    return NVML_SUCCESS;
+}
