@@ -6,8 +6,8 @@
 
 Simulated runs take the noise from real samples, recorded here one after another on one model: the order is kept in
 runs of 25, so that drift, bursts and what neighbours have in common stay in it. To that a second machine is made up
-that is worse: a slow wave of 5 %, one sample in twenty slower by up to a third, and neighbours alike. A run is what
-`--precision 1%` does: two variants, two tests, rounds until every interval is narrow enough, or 300 rounds.
+too: a slow wave of 5 %, one sample in twenty slower by up to a third, and neighbours alike. A run is what
+`--precision 1%` does: two variants, two tests, rounds until every interval is narrow enough, or 1000 rounds.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from qwenops.bench.order import is_precise
+from qwenops.bench.order import is_due, is_precise
 from qwenops.bench.statistics import Verdict, compare_apart, compare_ratios, half_width
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "slowdown-simulated.md"
 NOISE = Path(__file__).with_name("slowdown_noise.json")
-PRECISION, MOST_ROUNDS, TESTS, TOLERANCE = 0.01, 300, 2, 0.01
+PRECISION, MOST_ROUNDS, TESTS, TOLERANCE = 0.01, 1000, 2, 0.01
 RUN = 25
 BETWEEN_RUNS = 0.003
 """What a machine does between two runs: their levels differ by so much (a standard deviation), beside all noise."""
 
+_RECORDED = "recorded"
 Noise = Iterator[float]
 
 
@@ -48,14 +52,12 @@ def main() -> int:
 def simulate(repetitions: int, *, check: bool) -> int:
     """Every noise, planted slowdown and way to compare, `repetitions` times each; the table goes to the docs."""
     recorded = json.loads(NOISE.read_text(encoding="utf-8"))
-    noises: dict[str, Callable[[random.Random], Noise]] = {
-        "recorded": lambda draw: from_samples(recorded["samples"], draw),
-        "made up, worse": made_up,
-    }
     rows, enough = [], True
-    for name, noise in noises.items():
+    for name in (_RECORDED, "made up"):
         for planted in (0.0, 0.03):
-            found = [one_run(noise, planted, random.Random(f"{name}/{planted}/{i}")) for i in range(repetitions)]
+            seeds = [f"{name}/{planted}/{i}" for i in range(repetitions)]
+            with ProcessPoolExecutor() as pool:
+                found = list(pool.map(_one_run, [name] * repetitions, [planted] * repetitions, seeds))
             for how in ("side by side", "--compare"):
                 verdicts = [f[how] for f in found]
                 right = sum(v == ("slower" if planted else "no difference shown") for v in verdicts)
@@ -69,7 +71,13 @@ def simulate(repetitions: int, *, check: bool) -> int:
     return int(check and not enough)
 
 
-def one_run(noise: Callable[[random.Random], Noise], planted: float, draw: random.Random) -> dict[str, object]:
+def _one_run(name: str, planted: float, seed: str) -> dict[str, Any]:
+    recorded = json.loads(NOISE.read_text(encoding="utf-8"))["samples"]
+    noise = partial(from_samples, recorded) if name == _RECORDED else made_up
+    return one_run(noise, planted, random.Random(seed))
+
+
+def one_run(noise: Callable[[random.Random], Noise], planted: float, draw: random.Random) -> dict[str, Any]:
     """One command on two variants, the second slower by `planted`; and the same held against an earlier run."""
     streams = [noise(draw) for _ in range(TESTS)]
     base: list[list[float]] = [[] for _ in range(TESTS)]
@@ -81,7 +89,7 @@ def one_run(noise: Callable[[random.Random], Noise], planted: float, draw: rando
                 level = next(stream)
                 (ours if which else theirs).append(level * (1 - planted if which else 1.0))
         rounds += 1
-        if rounds >= 10 and not rounds % max(1, rounds // 10) and is_precise([*base, *slow], PRECISION):
+        if is_due(rounds) and is_precise([*base, *slow], PRECISION):
             ratios = [[a / b for a, b in zip(*pair, strict=True)] for pair in zip(slow, base, strict=True)]
             if all(half_width(one) <= PRECISION for one in ratios):
                 break
@@ -134,9 +142,9 @@ def record(model: Path) -> int:
     from qwenops.bench.types import SpeedSettings, SpeedTest
     from qwenops.model.read import read_model
 
-    test = SpeedTest(0, 16)
+    test = SpeedTest(0, 8)
     began = time.monotonic()
-    samples = measure(read_model(model), [test], SpeedSettings(), repetitions=600)[test.name]
+    samples = measure(read_model(model), [test], SpeedSettings(), repetitions=400)[test.name]
     about = f"{test.name} of {model.name}, {len(samples)} in a row in {time.monotonic() - began:.0f} s"
     data = {"about": about, "date": str(datetime.date.today()), "samples": [round(s, 3) for s in samples]}
     NOISE.write_text(json.dumps(data) + "\n", encoding="utf-8")

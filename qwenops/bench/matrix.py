@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qwenops.bench.engines import Engine, Session
-from qwenops.bench.order import Clock, Effort, Mode, in_a_turn, is_precise, turns
+from qwenops.bench.order import Clock, Effort, Mode, in_a_turn, is_due, is_precise, turns
 from qwenops.bench.statistics import Comparison, compare_ratios, half_width
 from qwenops.bench.types import SECONDS, Cell, SpeedTest, Timing, Variant
 from qwenops.bench.watch import Held, Look, Seen, Watch
@@ -191,12 +191,9 @@ class Matrix:
         return in_a_turn(max(loads, default=0.0), max(spent, default=0.0), rounds)
 
     def _is_precise(self, precision: float) -> bool:
-        """Asked after every tenth more of rounds, since the answer takes its time."""
-        living = [cell for cell in self.cells.values() if cell.status == "ok" and not cell.test.load]
-        n = min((len(cell.samples) for cell in living), default=0)
-        if n % max(1, n // 10):
-            return False
-        return is_precise([cell.samples for cell in living], precision) and self._ratios_precise(precision)
+        living = [cell.samples for cell in self.cells.values() if cell.status == "ok" and not cell.test.load]
+        due = is_due(min((len(samples) for samples in living), default=0)) or self.in_a_turn > 1
+        return due and is_precise(living, precision) and self._ratios_precise(precision)
 
     def _ratios_precise(self, precision: float) -> bool:
         return all(half_width(ratios) <= precision for _, _, _, ratios in self.ratios())

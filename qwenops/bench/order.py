@@ -87,6 +87,15 @@ def in_a_turn(load_s: float, tests_s: float, repetitions: int) -> int:
     return max(1, min(wanted, _MOST_IN_A_TURN, repetitions // fewest_rounds()))
 
 
+def is_due(rounds: int) -> bool:
+    """Whether the precision is looked at after so many rounds: at each quarter more, since the answer takes its time,
+    and since a run that looks at every round would stop at the luckiest."""
+    due = COMPARED
+    while due < rounds:
+        due += max(1, due // 4)
+    return due == rounds
+
+
 def is_precise(series: Sequence[Sequence[float]], precision: float) -> bool:
     """Whether every series is known as well as was asked for."""
     return all(len(one) >= COMPARED and half_width(one) <= precision for one in series)
