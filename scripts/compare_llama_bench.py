@@ -34,7 +34,7 @@ from tests.support.parts import layout
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "bench-verified.md"
 TOLERANCE = 0.02
-REPETITIONS = 3
+REPETITIONS = 5
 
 
 @dataclass
