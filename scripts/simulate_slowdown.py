@@ -7,7 +7,7 @@
 Simulated runs take the noise from real samples, recorded here one after another on one model: the order is kept in
 runs of 25, so that drift, bursts and what neighbours have in common stay in it. To that a second machine is made up
 too: a slow wave of 5 %, one sample in twenty slower by up to a third, and neighbours alike. A run is what
-`--precision 1%` does: two variants, two tests, rounds until every interval is narrow enough, or 1000 rounds.
+`--precision 1%` does: two variants, two tests, rounds until every interval is narrow enough, or 500 rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from qwenops.bench.statistics import Verdict, compare_apart, compare_ratios, hal
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "slowdown-simulated.md"
 NOISE = Path(__file__).with_name("slowdown_noise.json")
-PRECISION, MOST_ROUNDS, TESTS, TOLERANCE = 0.01, 1000, 2, 0.01
+PRECISION, MOST_ROUNDS, TESTS, TOLERANCE = 0.01, 500, 2, 0.01
 RUN = 25
 BETWEEN_RUNS = 0.003
 """What a machine does between two runs: their levels differ by so much (a standard deviation), beside all noise."""

@@ -161,9 +161,37 @@ def fewest_rounds(comparisons: int = 1) -> int:
 def _medians(samples: Sequence[float], draw: random.Random, resamples: int = RESAMPLES) -> list[float]:
     """Medians of so many series drawn from the samples, in blocks where there are enough of them."""
     n = len(samples)
-    block = math.ceil(n ** (1 / 3)) if n >= _BLOCKS_FROM else 1
+    block = block_length(samples)
     series = _blocks(samples, block, draw) if block > 1 else lambda: draw.choices(samples, k=n)
     return [_median(series()) for _ in range(resamples)]
+
+
+def block_length(samples: Sequence[float]) -> int:
+    """How many neighbours are drawn together: the cube root of their number, or twice as far as they are alike.
+
+    Alike is a correlation of ranks above what chance gives (2 / sqrt(n)), so that a machine that drifts makes intervals
+    wide; a quarter of the samples at most.
+    """
+    n = len(samples)
+    if n < _BLOCKS_FROM:
+        return 1
+    ranks = _centred_ranks(samples)
+    spread = sum(r * r for r in ranks) or 1.0
+    most = n // 4
+    alike = 0
+    for lag in range(1, most + 1):
+        if sum(ranks[i] * ranks[i + lag] for i in range(n - lag)) / spread < 2 / math.sqrt(n):
+            break
+        alike = lag
+    return max(1, min(max(math.ceil(n ** (1 / 3)), 2 * alike), most))
+
+
+def _centred_ranks(samples: Sequence[float]) -> list[float]:
+    order = sorted(range(len(samples)), key=samples.__getitem__)
+    ranks = [0.0] * len(samples)
+    for rank, i in enumerate(order):
+        ranks[i] = rank - (len(samples) - 1) / 2
+    return ranks
 
 
 def _blocks(samples: Sequence[float], block: int, draw: random.Random) -> Callable[[], list[float]]:
