@@ -119,6 +119,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--note", default="", help="a sentence about the machine meanwhile")
     parser.add_argument("--check", action="store_true")
     return parser.parse_args()
 
@@ -139,6 +140,7 @@ def _page(
         f"(CPU build), {rounds} rounds, {REPETITIONS} runs each, both in turn on one variant after the other.",
         f"llama-bench is {options.what}. The ratio is",
         "qwenops / llama-bench, pair by pair; absolute figures belong to the machine they were made on.",
+        *([options.note] if options.note else []),
         "",
         "| variant | test | qwenops t/s | llama-bench t/s | ratio (median) | 95 % | ratios |",
         "|---|---|---:|---:|---:|---|---|",
