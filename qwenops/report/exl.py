@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwenops.report.tables import amount, facts, grid, size_unit
@@ -55,9 +55,9 @@ def plan_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     if data["choices"]:
         yield Text("")
         yield grid(
-            ["", "bpw", "cache", "largest context", "at", "needs, GiB", ""],
-            [_row(choice, data["choice"]) for choice in data["choices"]],
-            left=1,
+            ["", "model", "bpw", "cache", "largest", "context", "needs, GiB", ""],
+            _rows(data["choices"], data["choice"]),
+            left=2,
         )
         yield Text("")
     for refused in data["refused"]:
@@ -77,7 +77,7 @@ def beside_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield facts(_head(data))
     yield Text("")
     yield grid(
-        ["engine", "variant", "files", "cache", "largest context", "at", "needs, GiB", ""],
+        ["engine", "variant", "files", "cache", "largest", "context", "needs, GiB", ""],
         [_beside_row(row) for row in data["rows"]],
         left=2,
     )
@@ -85,7 +85,7 @@ def beside_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     for refused in data["refused"]:
         yield Text(f"{refused['model']} does not run: {refused['why']}")
     yield Text(
-        "with projector or vision tower; a range is a band, a single figure the formula's without one", style="dim"
+        "GiB, with projector or vision tower; a range is a band, a single figure a formula's without one", style="dim"
     )
 
 
@@ -107,17 +107,23 @@ def _head(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [("Machine", said), ("Task", f"{data['floor']} tokens of context are wanted")]
 
 
-def _row(choice: Mapping[str, Any], taken: Mapping[str, Any] | None) -> list[str]:
-    mark = " ←" if choice == taken else ""
-    return [
-        choice["model"]["name"],
-        _bits(choice["model"]["stored_bits"]),
-        choice["cache_bits"],
-        str(choice["largest_context"] or "·"),
-        str(choice["num_ctx"]),
-        _band(choice["need"]["band_bytes"]),
-        FITS[choice["fits"]] + mark,
-    ]
+def _rows(choices: Sequence[Mapping[str, Any]], taken: Mapping[str, Any] | None) -> Iterator[list[str]]:
+    """A row a choice; the model is named once, the choice that is taken marked."""
+    before = None
+    for choice in choices:
+        model = choice["model"]
+        again = model["source"] == before
+        before = model["source"]
+        yield [
+            "→" if choice == taken else "",
+            "" if again else model["name"],
+            "" if again else _bits(model["stored_bits"]),
+            choice["cache_bits"],
+            str(choice["largest_context"] or "·"),
+            str(choice["num_ctx"]),
+            _band(choice["need"]["band_bytes"]),
+            FITS[choice["fits"]],
+        ]
 
 
 def _beside_row(row: Mapping[str, Any]) -> list[str]:
@@ -125,7 +131,7 @@ def _beside_row(row: Mapping[str, Any]) -> list[str]:
     return [
         row["engine"],
         row["variant"],
-        human(row["file_bytes"]),
+        gib(row["file_bytes"]),
         row["cache"],
         str(row["largest_context"] or "·"),
         str(row["num_ctx"] or "·"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from qwenops.cli.common import EXL_REFERENCES
 from qwenops.cli.main import cli
 from qwenops.errors import BadInput
 from qwenops.model.exl import SCHEMES
+from qwenops.report.terminal import render
+from qwenops.setup.exl import beside_result, exl_need_result, exl_plan_result
 from tests.support.cli import qwenops
 from tests.support.exl import QWEN3_VL_8B, Dims, config, ghost, tensors, write
 from tests.support.shapes import TEXT, VISION, write_text, write_vision
@@ -38,10 +41,11 @@ def test_a_need_says_what_each_figure_rests_on(shelf: Path) -> None:
     for said in ("headers", "estimate", "guess", "cache 8 bit", "one layer expanded", "fits"):
         assert said in answer.out
     assert "not measured" in answer.err
-    data = qwenops("need", shelf / "Eyes-8B-exl3", "--ctx", 16384, "--gpu", CARD, "--json").data
-    assert data["schema"] == "qwenops.exl-need/1"
-    assert data["need"]["cache_bytes"] == 16384 * 144 * 1024
-    assert data["fits"] == "yes"
+    result = exl_need_result(shelf / "Eyes-8B-exl3", ctx=16384, gpu=CARD)
+    assert result.schema == "qwenops.exl-need/1"
+    assert result.data["need"]["cache_bytes"] == 16384 * 144 * 1024
+    assert result.data["fits"] == "yes"
+    json.dumps(result.envelope())
 
 
 def test_a_plan_takes_the_widest_cache_that_holds_the_task(shelf: Path) -> None:
@@ -49,24 +53,37 @@ def test_a_plan_takes_the_widest_cache_that_holds_the_task(shelf: Path) -> None:
     assert answer.code == 0, answer.err
     assert [c["cache_bits"] for c in answer.data["choices"]] == ["16", "8", "6", "4"]
     assert answer.data["choice"] == answer.data["choices"][0]
-    shown = qwenops("plan", shelf / "Eyes-8B-exl3", "--for", "ocr", "--gpu", CARD)
-    assert "largest context" in shown.out
-    assert all(len(line) <= 100 for line in shown.out.splitlines())
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_table_fits_80_columns(shelf: Path, beside: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    exl = str(shelf / "Eyes-8B-exl3")
+    result = (
+        beside_result((shelf / "gguf",), [Path(exl)], None, gpu=CARD, task="ocr", offline=True)
+        if beside
+        else exl_plan_result([Path(exl)], gpu=CARD, task="ocr")
+    )
+    render(result, width=80)
+    lines = capsys.readouterr().out.splitlines()
+    (header,) = [n for n, line in enumerate(lines) if "largest" in line]
+    assert all(len(line) <= 80 and line.endswith("fits") for line in lines[header + 1 : lines.index("", header)])
 
 
 @pytest.mark.parametrize(
     ("gpu", "said"),
     [("RTX 2080 Ti", "needs Ampere"), ("none", "no CUDA card"), ("cuda:4GiB", "Does not fit")],
 )
-def test_a_card_that_cannot_is_exit_code_1_with_the_reason(shelf: Path, gpu: str, said: str) -> None:
-    answer = qwenops("plan", shelf / "Eyes-8B-exl3", "--gpu", gpu)
-    assert answer.code == 1
-    assert said in answer.out
+def test_a_card_that_cannot_is_exit_code_1_with_the_reason(
+    shelf: Path, gpu: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(["plan", str(shelf / "Eyes-8B-exl3"), "--gpu", gpu], standalone_mode=False) == 1
+    assert said in capsys.readouterr().out
 
 
 def test_both_engines_stand_in_one_table(shelf: Path) -> None:
-    args = ("plan", shelf / "gguf", "--beside", shelf / "Eyes-8B-exl3", "--gpu", CARD)
-    data = qwenops(*args, "--json").data
+    answer = qwenops("plan", shelf / "gguf", "--beside", shelf / "Eyes-8B-exl3", "--gpu", CARD, "--json")
+    assert answer.code == 0, answer.err
+    data = answer.data
     assert data["schema"] == "qwenops.beside/1"
     engines = [row["engine"] for row in data["rows"]]
     assert engines == sorted(engines, reverse=True)
@@ -74,20 +91,18 @@ def test_both_engines_stand_in_one_table(shelf: Path) -> None:
     gguf = [row for row in data["rows"] if row["engine"] == "llama.cpp"]
     # the variant of the EXL model's size, and the one that the plan takes
     assert {row["variant"] for row in gguf} == {"Q4_K_M", data["gguf_plan"]["choice"]["quant"]}
-    shown = qwenops(*args)
-    assert shown.code == 0
-    assert "llama.cpp" in shown.out
-    assert "ExLlamaV3" in shown.out
 
 
-def test_a_config_is_written_and_reads_back(shelf: Path, tmp_path: Path) -> None:
+def test_a_config_is_written_and_reads_back(shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to = tmp_path / "config.yml"
     answer = qwenops("render", shelf / "Eyes-8B-exl3", "--engine", "tabbyapi", "--gpu", CARD, "-o", to)
     assert (answer.code, answer.out) == (0, f"{to}\n")
     assert yaml.safe_load(to.read_text())["model"]["model_name"] == "Eyes-8B-exl3"
-    old = qwenops("render", shelf / "small-exl2", "--engine", "tabbyapi", "--gpu", CARD)
-    assert "79126f9" in old.out
-    assert yaml.safe_load(old.out)["model"]["backend"] == "exllamav2"
+    args = ["render", str(shelf / "small-exl2"), "--engine", "tabbyapi", "--gpu", CARD]
+    assert cli(args, standalone_mode=False) == 0
+    old = capsys.readouterr().out
+    assert "79126f9" in old
+    assert yaml.safe_load(old)["model"]["backend"] == "exllamav2"
 
 
 @pytest.mark.parametrize(
