@@ -207,7 +207,7 @@ def _page(rows: Sequence[tuple[str, str, float, int, int, int, int]], recorded: 
         f"standard deviation), tolerance {TOLERANCE:.0%}. Right is `slower` where a slowdown was planted, and",
         "`no difference shown` in every test where none was.",
         "",
-        "Side by side is what to trust. A machine that drifts by more than was planted hides a slowdown from `--compare`,",
+        "Side by side is what to trust. A machine that drifts by more than was planted hides it from `--compare`,",
         "and where it drifts between two runs, no sample of either tells; so make the baseline shortly before, or give",
         "both versions to one command.",
         "",
