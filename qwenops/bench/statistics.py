@@ -183,7 +183,8 @@ def block_length(samples: Sequence[float]) -> int:
         if sum(ranks[i] * ranks[i + lag] for i in range(n - lag)) / spread < 2 / math.sqrt(n):
             break
         alike = lag
-    return max(1, min(max(math.ceil(n ** (1 / 3)), 2 * alike), most))
+    shortest: int = math.ceil(float(n) ** (1 / 3))
+    return max(1, min(max(shortest, 2 * alike), most))
 
 
 def _centred_ranks(samples: Sequence[float]) -> list[float]:
