@@ -54,7 +54,7 @@ def unquoted(prompt: Prompt) -> Found:
         shown = first[0].isupper() or first[0].isdigit()
         if shown or ((m["carrier"] or m["words"]) and first.lower().strip("'") not in _NO_TEXT):
             start = m.end() + words.start(1)
-            yield start, start + len(_THEN_PLACE.split(words[1])[0].rstrip(" ,")), ""
+            yield start, start + len(_TAIL.sub("", _THEN_PLACE.split(words[1])[0])), ""
     for m in _WRITES.finditer(prose):
         rest = _rest(prose, m.end())
         if "\0" not in rest and rest.strip(" ：:，,") and not _mark_follows(rest) and not _WRITING.match(rest):
@@ -130,6 +130,7 @@ _SAYS: Final = re.compile(
 )
 _WORDS: Final = re.compile(r"\s*(?:[-–—:]\s*)?((?:[\w&$€£#@%'’!+-][^\s,\0]*)(?:\s[\w&$€£#@%'’!+-][^\s,\0]*){0,7})")
 _THEN_PLACE: Final = re.compile(r" (?=(?:in|on|at|above|below|over|under|across|along|lies|hangs?|glows?|stands?)\b)")
+_TAIL: Final = re.compile(r"(?::[\d.]+)?[)\]]+$|[ ,]+$")
 _NO_TEXT: Final = frozenset(
     re.findall(
         r"\w+",

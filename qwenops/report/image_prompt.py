@@ -31,6 +31,26 @@ def prompt_check_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield facts(_about(data))
 
 
+def prompt_write_view(data: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The passage alone, so that it can be piped; or what was wrong with each try."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    if data["written"] is not None:
+        yield data["written"] + "\n"
+        return
+    yield Text(f"{data['by']} wrote nothing that keeps the wish; nothing was changed or made up for it", style="red")
+    for number, one in enumerate(data["tries"], 1):
+        yield Text(f"try {number}")
+        for complaint in one["complaints"]:
+            yield Padding(Text(_plain(complaint)), (0, 0, 0, 4))
+    yield Text("take a larger model, --tries, or write it yourself: qwenops image prompt check")
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def _about(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("for", data["title"] + (f", {data['size']}" if data["size"] else "")), ("tokens", _tokens(data))]
     if data["texts"]:

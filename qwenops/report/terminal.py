@@ -60,6 +60,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.ocr": ("reading", "ocr_view"),
     "qwenops.image-prompt-check": ("image_prompt", "prompt_check_view"),
     "qwenops.vision": ("vision", "vision_view"),
+    "qwenops.image-prompt-write": ("image_prompt", "prompt_write_view"),
     "qwenops.image-text-check": ("image_text", "text_check_view"),
     "qwenops.doctor": ("doctor", "doctor_view"),
     "qwenops.config": ("config", "config_view"),
