@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from qwenops.runtime.types import Runtime
 
 _LIBRARY = "llama-cpp-python"
+ROUNDS = 10
+"""A difference between two variants can be claimed from 8 rounds on (plan/intervals.py)."""
 
 
 def measured_of(models: Sequence[Model], machine: Machine, runtime: Runtime | None) -> Measured:
@@ -56,7 +58,7 @@ def to_measure(missing: Sequence[str], given: Sequence[Given], models: Sequence[
         return []
     files = shlex.join(str(one) for one in given)
     commands = {
-        "speed": f"qwenops bench speed {files}",
+        "speed": f"qwenops bench speed {files} --repetitions {ROUNDS}",
         "quality": f"qwenops bench quality --reference {shlex.quote(models[0].source)} {files}",
         "reading": f"qwenops bench ocr {files}",
         "vision": f"qwenops bench vision {files}",
