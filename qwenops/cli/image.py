@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qwenops.cli import image_plan, image_prompt, image_run, image_settings, image_text
+from qwenops.cli import image_bench, image_plan, image_prompt, image_run, image_settings, image_text
 
 
 @click.group("image")
@@ -22,6 +22,7 @@ def command() -> None:
 
 command.add_command(image_plan.plan)
 command.add_command(image_run.run)
+command.add_command(image_bench.bench)
 command.add_command(image_settings.settings)
 command.add_command(image_settings.compare)
 command.add_command(image_prompt.prompt)

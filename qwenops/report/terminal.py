@@ -54,6 +54,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "qwenops.bench": ("bench", "bench_view"),
     "qwenops.quality": ("quality", "quality_view"),
     "qwenops.image-plan": ("image_plan", "image_plan_view"),
+    "qwenops.image-bench": ("image_bench", "image_bench_view"),
     "qwenops.image-run": ("image_run", "image_run_view"),
     "qwenops.image-settings": ("image", "image_settings_view"),
     "qwenops.image-compare": ("image", "image_compare_view"),

@@ -88,7 +88,7 @@ def run_result(
     beside = beside_plan(ready.logged, painted)
     for index, path in enumerate(ready.paths):
         text = {**settings_text(ready.wish, ready.wish.seed + index, digests), "engine": _engine(painted)}
-        write_png(path, painted.pictures[index], text, _summary(ready.wish, ready.wish.seed + index))
+        write_png(path, painted.pictures[index], text, summary(ready.wish, ready.wish.seed + index))
     _keep(ready, painted, beside)
     seconds = list(painted.answer["step_seconds"])
     measured = {
@@ -313,8 +313,8 @@ def settings_text(wish: Wish, seed: int, digests: Mapping[str, str]) -> dict[str
     }
 
 
-def _summary(wish: Wish, seed: int) -> str:
-    """One block as many programs read it from a PNG."""
+def summary(wish: Wish, seed: int) -> str:
+    """Settings as one block of text, as many programs read it from a PNG."""
     asked = request_of(wish)
     negative = f"\nNegative prompt: {wish.negative_prompt}" if wish.negative_prompt.strip() else ""
     return (
