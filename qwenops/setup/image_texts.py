@@ -99,13 +99,18 @@ def text_check_result(
 
 
 def registered_reader(name: str) -> Reader:
-    """A model of the local Ollama that can read pictures. Raises ServerDown where none answers."""
+    """A model of the local Ollama that can read pictures.
+
+    Raises ServerDown where none answers, BadInput where the server or the model is not on this machine.
+    """
     from qwenops.bench.reading.engines.ollama import OllamaReader
     from qwenops.runtime.discover import discover, need_server
+    from qwenops.setup.image_writing import stays_here
     from qwenops.setup.registered import registered_model
 
     runtime = discover(probe_devices=False)
     need_server(runtime)
+    stays_here(runtime, name)
     found = registered_model(name, runtime)
     return OllamaReader(name, runtime, found.model if found else None)
 

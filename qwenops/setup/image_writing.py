@@ -86,14 +86,14 @@ def stays_here(runtime: Runtime, name: str) -> None:
     client = Client(runtime.url)
     if runtime.place == "remote":
         raise BadInput(
-            f"OLLAMA_HOST names another machine ({client.where.host}), and a wish is sent to this one alone",
+            f"OLLAMA_HOST names another machine ({client.where.host}), and nothing is sent there",
             do="OLLAMA_HOST=127.0.0.1:11434, or unset it",
         )
     wanted = checked_name(name).folded
     for one in client.tags():
         if checked_name(one.name).folded == wanted and one.remote_host:
             raise BadInput(
-                f"{name} runs at {one.remote_host}: Ollama would send the wish there", do="take a model that is here"
+                f"{name} runs at {one.remote_host}: Ollama would send everything there", do="take a model that is here"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from qwenops.image.prompt_check import Finding, check_prompt
 from qwenops.image.prompt_rules import RULES
 from qwenops.image.prompt_tokens import TokenCount, bounds
 from qwenops.image.sizes import choose_size
+from qwenops.model import header_cache
+from qwenops.model.gguf_header import parse_header, read_header
 from qwenops.setup.image_prompts import prompt_check_result
 from tests.support.cli import qwenops
 from tests.support.parts import layout
@@ -226,6 +229,21 @@ def test_a_prompt_is_counted_by_a_real_tokenizer_out_of_a_gguf_within_the_bounds
     no_vocabulary = layout().models / "mmproj-tiny-qwen3vl-f16.gguf"
     answer = qwenops("image", "prompt", "check", "A cat", "--tokenizer", no_vocabulary)
     assert answer.code == 2
+
+
+@pytest.mark.library
+@pytest.mark.server
+def test_a_qwen_tokenizer_whose_header_was_read_before_is_found_and_counts() -> None:
+    whole = layout().smollm.read_bytes()
+    header = read_header(layout().smollm)
+    # the encoder's way of cutting a text, on a vocabulary that is here
+    raw = whole[: header.data_offset].replace(struct.pack("<Q", 6) + b"smollm", struct.pack("<Q", 5) + b"qwen2")
+    assert len(raw) == header.data_offset - 1
+    kept = parse_header(raw + b"\0", len(whole), layout().smollm)
+    header_cache.keep("https://hub/qwen.gguf", "Qwen2.5-VL-7B.gguf", "v", raw + b"\0", kept)
+    tokens = prompt_check_result("A cat on a red chair.").data["tokens"]
+    assert str(tokens["tokenizer"]).endswith("Qwen2.5-VL-7B.gguf")
+    assert tokens["least"] == tokens["most"] == 7
 
 
 def test_the_command_reads_text_a_file_or_stdin_and_says_what_must_be_mended(tmp_path: Path) -> None:
