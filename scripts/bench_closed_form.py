@@ -163,7 +163,8 @@ def page(figures: Figures, before: Figures | None) -> str:
         "What is over 5 ms are first times. Some of the blocks are built, scheduled and recorded then, at a fraction",
         "of a millisecond each: four to seven of a dense model, 20 to 26 of one whose blocks alternate and that is cut",
         "between host and device. There a border can fall behind each block of a period, and a mixture can leave parts",
-        "of a block behind: a first `auto` meets up to seven such graphs.",
+        "of a block behind: a first `auto` meets up to seven such graphs. Python's garbage collector falls into a",
+        "question now and then, of known graphs too.",
         "",
     ]
     return "\n".join(lines)
