@@ -36,6 +36,8 @@ BETWEEN_RUNS = 0.003
 """What a machine does between two runs: their levels differ by so much (a standard deviation), beside all noise."""
 
 _RECORDED = "recorded"
+_REAL = "## For real"
+"""The part of the page that `--real` is pasted under; it stays as the rest is written anew."""
 Noise = Iterator[float]
 
 
@@ -220,7 +222,9 @@ def _page(rows: Sequence[tuple[str, str, float, int, int, int, int]], recorded: 
     ]
     for name, how, planted, right, wrong, of, rounds in rows:
         lines.append(f"| {name} | {how} | {planted:.0%} | {right} of {of} | {wrong} | {rounds} |")
-    return "\n".join(lines) + "\n"
+    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    kept = before[before.index(_REAL) :] if _REAL in before else ""
+    return "\n".join(lines) + "\n" + (f"\n{kept}" if kept else "")
 
 
 if __name__ == "__main__":
