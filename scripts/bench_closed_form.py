@@ -162,8 +162,8 @@ def page(figures: Figures, before: Figures | None) -> str:
         "What is over 5 ms are first times. Some of the blocks are built, scheduled and recorded then, at a fraction",
         "of a millisecond each: four to seven of a dense model, 20 to 26 of one whose blocks alternate and that is cut",
         "between host and device. There a border can fall behind each block of a period, and a mixture can leave parts",
-        "of a block behind: a first `auto` meets up to seven such graphs. Now and then Python's garbage collector looks",
-        "through the whole process within a question, 10 to 40 ms, whether its graphs are known or not.",
+        "of a block behind: a first `auto` meets up to seven such graphs. Now and then Python's garbage collector",
+        "looks through the whole process within a question, 10 to 40 ms, whether its graphs are known or not.",
         "",
     ]
     return "\n".join(lines)
