@@ -11,7 +11,7 @@ from qwenops.image.parts import Part, Role
 from qwenops.machine.types import Device, Machine
 from qwenops.memory.backends import Backend, backend_of, encoder_host_backend
 from qwenops.memory.overhead import overhead_bytes
-from qwenops.units import MIB
+from qwenops.units import GIB, MIB
 
 HEADROOM_BYTES: Final = 64 * MIB
 HOST_SHARE: Final = 0.9
@@ -64,6 +64,11 @@ def room_of(machine: Machine, headroom_bytes: int = HEADROOM_BYTES) -> Room:
         return Room(None, 0, host)
     device = machine.devices[0]
     return Room(device, max(0, device.free_bytes - overhead_bytes(device) - headroom_bytes), host)
+
+
+def budget_gib(room: Room) -> float:
+    """What sd-cli is told as --max-vram: all the room there is, in GiB, a tenth of one rounded down."""
+    return int(room.device_bytes / GIB * 10) / 10
 
 
 def make_plan(quants: Sequence[Part], others: Mapping[Role, Part], job: Job, room: Room) -> ImagePlan:

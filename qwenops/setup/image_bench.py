@@ -16,7 +16,8 @@ from qwenops.image.likeness import psnr_db, ssim
 from qwenops.image.parts import Role, part_key
 from qwenops.image.run import OnEvent, Painted, paint, write_png
 from qwenops.result import Result
-from qwenops.setup.image_run import Ready, beside_plan, make_ready, settings_text, summary
+from qwenops.setup.image_record import beside_plan, engine_of, settings_text, summary
+from qwenops.setup.image_run import Ready, make_ready
 
 OnVariant = Callable[[str], None]
 
@@ -133,7 +134,7 @@ def _keep_rows(ran: Sequence[_Ran], rows: Sequence[Mapping[str, Any]]) -> None:
             "model": wish.settings.model.title,
             "quant": row["quant"],
             "model_key": part_key(wish.parts["diffusion"]),
-            "engine": f"{PACKAGE} {one.painted.answer['version']}",
+            "engine": engine_of(one.painted),
             "device": str(one.painted.answer["backend"]).upper(),
             "settings": {"steps": wish.settings.steps, "seed": wish.seed, "reference": ran[0].name},
         }

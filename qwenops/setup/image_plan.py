@@ -10,7 +10,7 @@ from qwenops.errors import BadInput
 from qwenops.image.catalogue import ImageModel, find
 from qwenops.image.memory import Job, Stage
 from qwenops.image.parts import ROLES, Part, Role, read_part, remote_part
-from qwenops.image.plan import HEADROOM_BYTES, ImagePlan, Option, Room, best_of, make_plan, room_of
+from qwenops.image.plan import HEADROOM_BYTES, ImagePlan, Option, Room, best_of, budget_gib, make_plan, room_of
 from qwenops.image.settings import Settings, choose_settings
 from qwenops.result import Result
 from qwenops.units import human, parse_size
@@ -64,9 +64,9 @@ def plan_result(
         "room": _room(room),
         "parts": [_part(part, room.backend, job) for part in others.values()],
         "quants": [_quant(part, made, room, job) for part in quants],
-        "best": None if made.best is None else option_data(made.best),
-        "ways": [option_data(option) for option in made.options if option.quant == _shown(made, quants)],
-        "seconds_a_step": _seconds(quants, made),
+        "best": None if made.best is None else option_data(made.best, room),
+        "ways": [option_data(option, room) for option in made.options if option.quant == _shown(made, quants)],
+        "seconds_a_step": _seconds(quants, made, str(settings.size)),
     }
     notes = [*machine.notes, *settings.remarks, *_notes(machine.devices, made, quants)]
     return Result("qwenops.image-plan/1", data, tuple(notes), 0 if made.best else 1)
@@ -179,16 +179,17 @@ def _part(part: Part, backend: Backend | None, job: Job) -> dict[str, Any]:
 def _quant(part: Part, made: ImagePlan, room: Room, job: Job) -> dict[str, Any]:
     options = [option for option in made.options if option.quant == part.quant]
     best = best_of(options)
-    return {**_part(part, room.backend, job), "best": None if best is None else option_data(best)}
+    return {**_part(part, room.backend, job), "best": None if best is None else option_data(best, room)}
 
 
-def option_data(option: Option) -> dict[str, Any]:
-    """One way of one quant as plain values."""
+def option_data(option: Option, room: Room) -> dict[str, Any]:
+    """One way of one quant as plain values; a streamed run is given all the room there is as its budget."""
+    budget = ["--max-vram", f"{budget_gib(room):g}"] if option.need.way.placement == "stream" else []
     return {
         "quant": option.quant,
         "way": str(option.need.way),
         "placement": option.need.way.placement,
-        "flags": list(option.need.way.flags),
+        "flags": [*option.need.way.flags, *budget],
         "fits": option.fits,
         "fits_device": option.fits_device,
         "fits_host": option.fits_host,
@@ -210,8 +211,8 @@ def stage_data(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _seconds(quants: Sequence[Part], made: ImagePlan) -> float | None:
-    """Seconds a step as measured here for the chosen file; None before it was run."""
+def _seconds(quants: Sequence[Part], made: ImagePlan, size: str) -> float | None:
+    """Seconds a step as measured here for the chosen file at this size; None before it was run."""
     chosen = next((part for part in quants if made.best and part.quant == made.best.quant), None)
     if chosen is None or chosen.tensors is None:
         return None
@@ -219,8 +220,8 @@ def _seconds(quants: Sequence[Part], made: ImagePlan) -> float | None:
     from qwenops.image.parts import part_key
 
     with history.open() as kept:
-        rows = kept.results(kind="image", model_key=part_key(chosen), test=None)
-    seconds = [float(sample) for row in rows if row.unit == "s" for sample in row.samples]
+        rows = kept.results(kind="image", model_key=part_key(chosen), test=f"step {size}")
+    seconds = [float(sample) for row in rows for sample in row.samples]
     return sorted(seconds)[len(seconds) // 2] if seconds else None
 
 

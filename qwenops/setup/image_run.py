@@ -16,7 +16,7 @@ from qwenops.image.library import INSTALL, PACKAGE, version
 from qwenops.image.lora import read_lora
 from qwenops.image.memory import Need, Way, every_way, need
 from qwenops.image.parts import ROLES, Part, Role, part_key, read_part
-from qwenops.image.plan import Room, room_of
+from qwenops.image.plan import Room, budget_gib, room_of
 from qwenops.image.run import (
     MOST_SEED,
     OnEvent,
@@ -26,7 +26,6 @@ from qwenops.image.run import (
     job_for,
     out_paths,
     paint,
-    request_of,
     sd_cli,
     write_png,
 )
@@ -34,7 +33,8 @@ from qwenops.image.settings import choose_settings
 from qwenops.memory.backends import encoder_host_backend
 from qwenops.result import Result
 from qwenops.setup.image_plan import model_that_runs, stage_data
-from qwenops.units import GIB, human
+from qwenops.setup.image_record import beside_plan, engine_of, off_plan, settings_text, summary
+from qwenops.units import human
 
 WAYS: Final = {
     "gpu": Way("device"),
@@ -42,8 +42,6 @@ WAYS: Final = {
     "stream": Way("stream"),
     "cpu": Way("cpu"),
 }
-_ROLE_OF: Final = {"qwen2.5vl": "encoder", "qwen_image": "diffusion", "wan_vae": "vae"}
-_NEAR: Final = 0.05
 
 Progress = Callable[[str, int, int], None]
 
@@ -87,19 +85,21 @@ def run_result(
     painted = paint(ready.wish, on_event)
     beside = beside_plan(ready.logged, painted)
     for index, path in enumerate(ready.paths):
-        text = {**settings_text(ready.wish, ready.wish.seed + index, digests), "engine": _engine(painted)}
+        text = {**settings_text(ready.wish, ready.wish.seed + index, digests), "engine": engine_of(painted)}
         write_png(path, painted.pictures[index], text, summary(ready.wish, ready.wish.seed + index))
     _keep(ready, painted, beside)
     seconds = list(painted.answer["step_seconds"])
     measured = {
-        "engine": _engine(painted),
+        "engine": engine_of(painted),
         "device": painted.answer["backend"],
         "seconds": painted.answer["seconds"],
         "step_seconds": seconds,
         "peak_host_bytes": painted.answer["peak_host_bytes"],
         "memory": beside,
     }
-    return Result("qwenops.image-run/1", {**data, "done": True, "measured": measured}, (*ready.notes, *_off(beside)))
+    return Result(
+        "qwenops.image-run/1", {**data, "done": True, "measured": measured}, (*ready.notes, *off_plan(beside))
+    )
 
 
 def make_ready(
@@ -164,7 +164,7 @@ def make_ready(
 
 
 def _with_way(wish: Wish, way: Way, room: Room) -> Wish:
-    return replace(wish, way=way, max_vram_gib=int(room.device_bytes / GIB * 10) / 10)
+    return replace(wish, way=way, max_vram_gib=budget_gib(room))
 
 
 def _choose(
@@ -282,51 +282,6 @@ def _digests(wish: Wish, progress: Progress | None) -> dict[str, str]:
 # --- what is said of it --------------------------------------------------------------------------
 
 
-def settings_text(wish: Wish, seed: int, digests: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that made a picture, as it is kept inside of it."""
-    asked = request_of(wish)
-    return {
-        "schema": "qwenops.picture/1",
-        "model": wish.settings.model.id,
-        "prompt": wish.prompt,
-        "negative_prompt": wish.negative_prompt,
-        "width": asked["width"],
-        "height": asked["height"],
-        "steps": asked["steps"],
-        "true_cfg_scale": wish.cfg_scale,
-        "flow_shift": asked["flow_shift"],
-        "sampler": asked["sampler"],
-        "seed": seed,
-        "strength": wish.strength if wish.start else None,
-        "references": [path.name for path in wish.references],
-        "start": wish.start.name if wish.start else None,
-        "loras": [
-            {"file": lora.path.name, "weight": lora.weight, "sha256": digests.get(lora.path.name)}
-            for lora in wish.loras
-        ],
-        "flash_attention": wish.flash,
-        "vae_tiling": wish.way.vae_tiling,
-        "parts": {
-            role: {"file": part.name, "bytes": part.file_bytes, "sha256": digests.get(role)}
-            for role, part in wish.parts.items()
-        },
-    }
-
-
-def summary(wish: Wish, seed: int) -> str:
-    """Settings as one block of text, as many programs read it from a PNG."""
-    asked = request_of(wish)
-    negative = f"\nNegative prompt: {wish.negative_prompt}" if wish.negative_prompt.strip() else ""
-    return (
-        f"{wish.prompt}{negative}\nSteps: {asked['steps']}, CFG scale: {wish.cfg_scale:g}, Seed: {seed}, "
-        f"Size: {asked['width']}x{asked['height']}, Sampler: {asked['sampler']}, Model: {wish.parts['diffusion'].name}"
-    )
-
-
-def _engine(painted: Painted) -> str:
-    return f"{PACKAGE} {painted.answer['version']}"
-
-
 def _foretold(ready: Ready) -> dict[str, Any]:
     wish = ready.wish
     settings = settings_text(wish, wish.seed, {})
@@ -346,52 +301,6 @@ def _foretold(ready: Ready) -> dict[str, Any]:
     }
 
 
-def beside_plan(asked: Need, painted: Painted) -> list[dict[str, Any]]:
-    """Each stage's buffers as planned and as the library allocated them, in bytes."""
-    weights = {_ROLE_OF.get(b["whose"]): b["bytes"] for b in painted.buffers if b["what"] == "weights"}
-    seen: dict[str, int] = {}
-    for buffer in painted.buffers:
-        if buffer["what"] != "compute":
-            continue
-        name = _stage_of(buffer)
-        seen[name] = max(seen.get(name, 0), buffer["bytes"])
-    rows = []
-    for stage in asked.stages:
-        role = {"look": "encoder", "encode": "encoder", "step": "diffusion"}.get(stage.name, "vae")
-        rows.append(
-            {
-                "stage": stage.name,
-                "planned_weights_bytes": stage.weights_bytes,
-                "weights_bytes": weights.get(role),
-                "planned_compute_bytes": stage.compute_bytes,
-                "compute_bytes": seen.get(stage.name),
-            }
-        )
-    return rows
-
-
-def _stage_of(buffer: Mapping[str, Any]) -> str:
-    role = _ROLE_OF.get(buffer["whose"])
-    if role == "encoder":
-        return "encode"
-    if role == "diffusion":
-        return "step"
-    return "decode" if buffer["stage"] == "decode" else "references"
-
-
-def _off(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Where the plan was off by more than it may be."""
-    notes = []
-    for row in rows:
-        planned = row["planned_weights_bytes"] + row["planned_compute_bytes"]
-        if row["weights_bytes"] is None or row["compute_bytes"] is None:
-            continue
-        seen = row["weights_bytes"] + row["compute_bytes"]
-        if abs(planned - seen) > _NEAR * seen:
-            notes.append(f"{row['stage']}: planned {human(planned)}, allocated {human(seen)}")
-    return tuple(notes)
-
-
 def _keep(ready: Ready, painted: Painted, beside: Sequence[Mapping[str, Any]]) -> None:
     """One row in the history: seconds of each step, and memory beside the plan."""
     from qwenops import history
@@ -406,7 +315,7 @@ def _keep(ready: Ready, painted: Painted, beside: Sequence[Mapping[str, Any]]) -
         quant=wish.parts["diffusion"].quant,
         model_key=part_key(wish.parts["diffusion"]),
         unit="s",
-        engine=_engine(painted),
+        engine=engine_of(painted),
         device=answer["backend"].upper() if answer["backend"] == "cpu" else answer["backend"],
         settings={
             "width": wish.settings.size.width,

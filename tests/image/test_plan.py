@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from qwenops.errors import BadInput
 from qwenops.image.catalogue import find
 from qwenops.image.memory import Job, Way, every_way, need
-from qwenops.image.parts import Part, Role, read_part
+from qwenops.image.parts import Part, Role, read_part, remote_part
+from qwenops.image.plan import Room, make_plan
 from qwenops.image.published import drawn, published_part, published_quants
 from qwenops.image.tensors import diffusion_rows
+from qwenops.machine.spec import parse_spec
 from qwenops.memory.backends import Backend, encoder_host_backend
-from qwenops.units import MIB
+from qwenops.units import GIB, MIB
 from tests.image.conftest import typed
 from tests.support.cli import qwenops
 from tests.support.gguf_bytes import write_gguf
+from tests.support.web import serving
 
 CPU = encoder_host_backend()
 CUDA = Backend("CUDA0", "cuda", 128)
@@ -185,13 +188,40 @@ def test_an_edit_takes_a_projector_and_a_reference() -> None:
     assert [stage["stage"] for stage in data["best"]["stages"]] == ["references", "look", "encode", "step", "decode"]
 
 
-def test_what_fits_nowhere_says_so_and_ends_with_1() -> None:
-    answer = qwenops("image", "plan", "2512", "--gpu", "512MiB", "--headroom", "500MiB", "--quant", "Q8_0")
-    assert answer.code in (0, 1)
-    small = qwenops("image", "plan", "2512", "--gpu", "256MiB 1MiB free")
-    assert small.code in (0, 1)
-    if small.code == 1:
-        assert "nothing fits" in small.err
+def test_what_fits_nowhere_is_no_plan(whole: dict[Role, Part]) -> None:
+    card = parse_spec("8GiB")[0]
+    others: dict[Role, Part] = {"encoder": whole["encoder"], "vae": whole["vae"]}
+    quants, job = published_quants(find("2512")), Job(1664, 928, 512)
+    nothing = make_plan(quants, others, job, Room(card, 100 * MIB, 100 * MIB))
+    assert nothing.best is None
+    assert not any(option.fits for option in nothing.options)
+    streamed = make_plan(quants, others, job, Room(card, 7 * GIB, 100 * GIB))
+    assert streamed.best is not None
+    assert (streamed.best.quant, streamed.best.need.way.placement) == ("Q8_0", "stream")
+    roomy = make_plan(quants, others, job, Room(card, 30 * GIB, 100 * GIB))
+    assert roomy.best is not None
+    assert (roomy.best.quant, str(roomy.best.need.way)) == ("Q8_0", "all on the GPU")
+
+
+def test_a_streamed_plan_names_its_budget() -> None:
+    _, data = plan("2512", "--gpu", "8GiB", "--quant", "Q4_K_M")
+    flags = next(way["flags"] for way in data["ways"] if way["placement"] == "stream")
+    assert float(flags[flags.index("--max-vram") + 1]) == pytest.approx(data["room"]["device_bytes"] / GIB, abs=0.1)
+
+
+def test_a_part_on_the_hub_is_known_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"general.architecture": "qwen_image"}
+    file = write_gguf(tmp_path / "qwen-image-2512-Q8_0.gguf", keys, typed(diffusion_rows(60), "Q8_0", "F16"))
+    with serving() as hub, serving("127.0.0.2") as cdn:
+        hub.repository("a/qwen-image", {file.name: file}, cdn)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        part = remote_part("diffusion", "hf:a/qwen-image:Q8_0")
+        sent = hub.sent_bytes + cdn.sent_bytes
+    assert part.file_bytes == file.stat().st_size
+    assert part.loaded_bytes(CPU) == drawn("Q8_0").loaded_bytes(CPU)
+    assert part.path is None
+    assert sent < 8 * MIB
 
 
 @pytest.mark.parametrize(
