@@ -23,7 +23,7 @@ def recommend_result(
     if not given:
         given, name = _set_up_here()
         notes = (f"{' '.join(map(str, given))}: what {name} was set up from",)
-    made, machine, runtime = make_plan(given, mmproj, gpu=gpu, task=task, **pins)
+    made, machine, runtime = make_plan(given, mmproj, gpu=gpu, task=task, drawn=True, **pins)
     plan = plan_as_result(made, machine, runtime)
     measured = made.measured
     data = {
