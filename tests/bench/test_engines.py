@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from qwenops.bench.engines.llama_server import LlamaServer
@@ -19,6 +18,7 @@ from qwenops.ollama.register import register
 from qwenops.ollama.types import Spec
 from qwenops.runtime.discover import discover
 from tests.ollama.support import runtime_of, snapshot
+from tests.support.children import children_named
 from tests.support.cli import qwenops
 from tests.support.server import OllamaServer
 from tests.support.tiny import TinyModel
@@ -75,7 +75,7 @@ def test_llama_server_reads_as_many_tokens_as_asked_behind_a_depth_too(
     finally:
         session.close()
     assert not folder.exists()
-    assert not [p for p in psutil.Process().children() if "llama-server" in p.name()]
+    assert not children_named("llama-server")
 
 
 def test_a_server_that_is_killed_fails_its_cell_and_keeps_what_is_done(
@@ -85,7 +85,8 @@ def test_a_server_that_is_killed_fails_its_cell_and_keeps_what_is_done(
     killed: list[int] = []
 
     def kill_once(turn: Turn) -> None:
-        for child in psutil.Process().children() if not killed else ():
+        if not killed:
+            (child,) = children_named("llama-server")  # not Ollama, which other tests share
             child.kill()
             killed.append(child.pid)
 

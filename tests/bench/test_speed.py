@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from qwenops.bench.engines.library import Library
@@ -19,6 +18,7 @@ from qwenops.bench.types import SpeedSettings, SpeedTest, Variant
 from qwenops.errors import BadInput
 from qwenops.history import History
 from qwenops.model.read import read_model
+from tests.support.children import children_named
 from tests.support.cli import Answer, qwenops
 from tests.support.shapes import TEXT, write_text
 from tests.support.tiny import TinyModel
@@ -114,7 +114,7 @@ def test_a_child_that_is_killed_fails_its_cell_and_no_other(smollm: Path) -> Non
 
     def kill_once(turn: Turn) -> None:
         if not killed and turn.round_ == 1:
-            for child in psutil.Process().children():
+            for child in children_named("qwenops.worker"):
                 child.kill()
                 killed.append(child.pid)
 
