@@ -202,9 +202,10 @@ class ServerSession:
         except (OSError, http.client.HTTPException) as error:
             if body is None:
                 raise
-            if self._process.poll() is not None or isinstance(error, http.client.RemoteDisconnected):
+            if isinstance(error, ConnectionError):  # mostly its end, which the system tells a moment later
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(2)
+            if self._process.poll() is not None:
                 raise self._died() from None
             raise ChildDied(f"llama-server did not answer: {error}") from None
         finally:
