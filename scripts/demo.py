@@ -175,7 +175,8 @@ def _summary(ollama: Ollama, codes: Mapping[str, int], can_bench: bool, seconds:
     for row in history.get("loads", [])[:2] if ollama.url else []:
         predicted, measured = _mib_of(row["predicted"]), _mib_of(row["measured"])
         _say(f"  {row['model']:26} predicted {predicted:.1f} MiB, measured {measured:.1f} MiB on {row['device']}")
-    for row in history.get("results", [])[: 2 if can_bench else 0]:
+    rates = [row for row in history.get("results", []) if row["unit"] == "t/s"]
+    for row in rates[: 2 if can_bench else 0]:
         _say(f"  {row['test']:26} {row['median']:.1f} tokens a second, {row['min']:.1f} to {row['max']:.1f}")
     _say(f"  {'in':26} {ollama.what}")
     _say_how_to_remove_it(ollama)
