@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from qwenops.machine.kernel_files import read_text
 from qwenops.machine.types import Device, Host
 from qwenops.units import GIB
 
@@ -49,9 +50,9 @@ def read_amd(host: Host, root: Path = Path("/")) -> tuple[tuple[Device, ...], tu
                 unified=integrated,
                 integrated=integrated,
                 source="sysfs",
-                driver=_text(root / "sys/module/amdgpu/version") or None,
+                driver=read_text(root / "sys/module/amdgpu/version") or None,
                 pci_bus_id=_bus_id(folder),
-                uuid=_text(folder / "unique_id") or None,
+                uuid=read_text(folder / "unique_id") or None,
             )
         )
     return tuple(devices), tuple(notes)
@@ -60,13 +61,13 @@ def read_amd(host: Host, root: Path = Path("/")) -> tuple[tuple[Device, ...], tu
 def card_folders(root: Path) -> list[Path]:
     """The device folders of AMD display devices, in PCI order (card numbers follow the order of the drivers)."""
     cards = [card for card in (root / "sys/class/drm").glob("card*") if _CARD.match(card.name)]
-    folders = [card / "device" for card in cards if _text(card / "device/vendor") == _AMD_VENDOR]
+    folders = [card / "device" for card in cards if read_text(card / "device/vendor") == _AMD_VENDOR]
     return sorted(folders, key=_bus_id)
 
 
 def _bus_id(folder: Path) -> str:
     """'0000:03:00.0': by the device's uevent, else by the name of the folder that the link leads to."""
-    match = re.search(r"^PCI_SLOT_NAME=(\S+)$", _text(folder / "uevent"), re.MULTILINE)
+    match = re.search(r"^PCI_SLOT_NAME=(\S+)$", read_text(folder / "uevent"), re.MULTILINE)
     return match.group(1).lower() if match else folder.resolve().name.lower()
 
 
@@ -75,7 +76,7 @@ def _kfd_nodes(root: Path) -> dict[str, dict[str, int]]:
     nodes: dict[str, dict[str, int]] = {}
     for file in (root / "sys/class/kfd/kfd/topology/nodes").glob("*/properties"):
         values: dict[str, int] = {}
-        for line in _text(file).splitlines():
+        for line in read_text(file).splitlines():
             key, _, value = line.partition(" ")
             if value.strip().isdigit():
                 values[key] = int(value)
@@ -96,15 +97,15 @@ def _is_integrated(folder: Path, node: dict[str, int], vram_bytes: int) -> bool:
     """
     if node.get("cpu_cores_count"):
         return True
-    if _text(folder / "mem_info_vram_vendor").lower() not in ("", "unknown"):
+    if read_text(folder / "mem_info_vram_vendor").lower() not in ("", "unknown"):
         return False
     return vram_bytes <= _LARGEST_CARVE_OUT and vram_bytes < (_number(folder / "mem_info_gtt_total") or 0)
 
 
 def _description(folder: Path, node: dict[str, int], root: Path) -> str:
     """The maker's name where the driver or the machine's list of PCI ids knows it, and the gfx name."""
-    device_id = _text(folder / "device").removeprefix("0x")
-    name = _text(folder / "product_name") or _pci_name(device_id, root) or f"AMD GPU {device_id}".strip()
+    device_id = read_text(folder / "device").removeprefix("0x")
+    name = read_text(folder / "product_name") or _pci_name(device_id, root) or f"AMD GPU {device_id}".strip()
     gfx = _gfx(node.get("gfx_target_version", 0))
     return f"{name} ({gfx})" if gfx else name
 
@@ -122,7 +123,7 @@ def _pci_name(device_id: str, root: Path) -> str | None:
         return None
     for place in ("usr/share/hwdata/pci.ids", "usr/share/misc/pci.ids"):
         inside = False
-        for line in _text(root / place).splitlines():
+        for line in read_text(root / place).splitlines():
             if line[:1] not in ("\t", "#", ""):
                 inside = line.startswith("1002 ")
             elif inside and line.startswith(f"\t{device_id}  "):
@@ -133,12 +134,5 @@ def _pci_name(device_id: str, root: Path) -> str | None:
 
 
 def _number(path: Path) -> int | None:
-    text = _text(path)
+    text = read_text(path)
     return int(text) if text.isdigit() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -9,6 +9,8 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwenops.machine.kernel_files import read_number, read_text
+
 
 @dataclass(frozen=True)
 class HostReading:
@@ -35,7 +37,7 @@ def read_host_meters(root: Path = Path("/")) -> HostReading:
     # guest time is counted in user time already (proc(5))
     doubled = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     throttles = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
-    heats = [_number(zone) for zone in (root / "sys/class/thermal").glob("thermal_zone*/temp")]
+    heats = [read_number(zone) for zone in (root / "sys/class/thermal").glob("thermal_zone*/temp")]
     heat = max((one for one in heats if one is not None), default=None)
     load: float | None = None
     with contextlib.suppress(OSError, AttributeError):
@@ -44,7 +46,7 @@ def read_host_meters(root: Path = Path("/")) -> HostReading:
         busy_s=sum(times) - doubled - idle - steal,
         steal_s=steal,
         swapped_in_pages=_vmstat(root).get("pswpin", 0),
-        throttle_events=sum(_number(one) or 0 for one in throttles),
+        throttle_events=sum(read_number(one) or 0 for one in throttles),
         temperature_c=None if heat is None else heat / 1000,
         clock_mhz=_clock(root),
         load_1m=load,
@@ -97,7 +99,7 @@ def read_processes(pids: frozenset[int]) -> ProcessReading:
 def _status(pid: int) -> dict[str, int]:
     """Sizes in bytes of /proc/PID/status."""
     found: dict[str, int] = {}
-    for line in _text(Path(f"/proc/{pid}/status")).splitlines():
+    for line in read_text(Path(f"/proc/{pid}/status")).splitlines():
         word, _, value = line.partition(":")
         parts = value.split()
         if len(parts) == 2 and parts[1] == "kB" and parts[0].isdigit():
@@ -106,31 +108,19 @@ def _status(pid: int) -> dict[str, int]:
 
 
 def _pss(pid: int) -> int | None:
-    for line in _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
+    for line in read_text(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return None
 
 
 def _vmstat(root: Path) -> dict[str, int]:
-    pairs = (line.partition(" ") for line in _text(root / "proc/vmstat").splitlines())
+    pairs = (line.partition(" ") for line in read_text(root / "proc/vmstat").splitlines())
     return {word: int(value) for word, _, value in pairs if value.isdigit()}
 
 
 def _clock(root: Path) -> float | None:
     """The fastest core's clock, in MHz."""
-    found = [_number(one) for one in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    found = [read_number(one) for one in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
     known = [one for one in found if one]
     return max(known) / 1000 if known else None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
-    return int(text) if text.removeprefix("-").isdigit() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

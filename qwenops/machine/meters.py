@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from qwenops.machine.kernel_files import read_number
+
 # nvml.h: nvmlClocksEventReasons. What holds clocks back beyond the card's own power limit and idling.
 THROTTLE_REASONS: Mapping[int, str] = {
     0x8: "hardware slowdown",
@@ -101,10 +103,10 @@ class AmdMeter:
 
     def read(self, pids: frozenset[int] = frozenset()) -> Reading:
         """Memory, power, clock and temperature; the driver has no energy counter and no word for throttling."""
-        power = _number(self._sensors / "power1_average") or _number(self._sensors / "power1_input")
-        clock, heat = _number(self._sensors / "freq1_input"), _number(self._sensors / "temp1_input")
+        power = read_number(self._sensors / "power1_average") or read_number(self._sensors / "power1_input")
+        clock, heat = read_number(self._sensors / "freq1_input"), read_number(self._sensors / "temp1_input")
         return Reading(
-            used_bytes=_number(self._folder / "mem_info_vram_used"),
+            used_bytes=read_number(self._folder / "mem_info_vram_used"),
             power_w=None if power is None else power / 1e6,
             clock_mhz=None if clock is None else clock // 1_000_000,
             temperature_c=None if heat is None else heat / 1000,
@@ -132,17 +134,5 @@ def _nvidia() -> list[Meter]:
 def _amd(root: Path) -> list[Meter]:
     from qwenops.machine.amd import card_folders
 
-    folders = [one for one in card_folders(root) if _number(one / "mem_info_vram_total") is not None]
+    folders = [one for one in card_folders(root) if read_number(one / "mem_info_vram_total") is not None]
     return [AmdMeter(folder, f"ROCm{i}") for i, folder in enumerate(folders)]
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
-    return int(text) if text.removeprefix("-").isdigit() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

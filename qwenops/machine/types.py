@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Kind = Literal["cuda", "rocm", "vulkan", "metal", "cpu"]
 
@@ -70,3 +70,7 @@ class Machine:
     host: Host
     notes: tuple[str, ...] = ()
     hypothetical: bool = False
+
+    def as_data(self) -> dict[str, Any]:
+        """Devices and host as plain JSON values, as results keep them in the history."""
+        return {"devices": [asdict(d) for d in self.devices], "host": asdict(self.host)}

@@ -81,10 +81,7 @@ class _Run:
         self.notes: list[str] = []
         self.tests = speed_tests(asked)
         self.machine = detect()
-        self.machine_data = {
-            "devices": [asdict(d) for d in self.machine.devices],
-            "host": asdict(self.machine.host),
-        }
+        self.machine_data = self.machine.as_data()
         with history.open() as known:
             self.baseline: Baseline | None = read_baseline(compare, known) if compare else None
         if self.baseline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -141,5 +141,4 @@ def _of_a_file_here(row: ResultRow, said: Mapping[str, Any]) -> ResultRow:
 def _this_machine() -> dict[str, Any]:
     from qwenops.machine.detect import detect
 
-    machine = detect()
-    return {"devices": [asdict(d) for d in machine.devices], "host": asdict(machine.host)}
+    return detect().as_data()

@@ -222,7 +222,7 @@ def _remember(base: Reference, model: Model, kv_type: KVType, one: Cell) -> None
         "seconds": one.seconds,
         "figures": asdict(one.figures),
     }
-    about = {"devices": [asdict(d) for d in machine.devices], "host": asdict(machine.host)}
+    about = machine.as_data()
     outcomes = [
         history.Outcome(
             kind="quality",

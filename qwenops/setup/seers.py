@@ -132,7 +132,7 @@ def remember(
         engine=f"{engine['name']} {engine['version']}",
         device="+".join(d.name for d in machine.devices) if on_gpu and machine.devices else "CPU",
         settings={**cell.settings(), "engine": engine["name"], "engine_build": dict(engine)},
-        machine={"devices": [asdict(d) for d in machine.devices], "host": asdict(machine.host)},
+        machine=machine.as_data(),
         samples=tuple(samples),
     )
     with history.open() as kept:
