@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from qwenops.bench.lines import ends_whole
 from qwenops.bench.types import Timing
 from qwenops.errors import BadInput, PartMissing
 from qwenops.paths import data_dir
@@ -79,7 +80,8 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                # behind a line that a kill cut off, this one begins anew, or both would be lost
+                file.write(("" if ends_whole(self.path) else "\n") + json.dumps(line) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
